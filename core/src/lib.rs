@@ -1,0 +1,1 @@
+//! OAuth and OpenID Connect rules, sealing, secrets and the contracts between operator and sidecar.

@@ -1,0 +1,1 @@
+//! Reconciles GlobusAuthProxy and injects the sidecar.

@@ -1,0 +1,1 @@
+//! The reverse proxy that stands in front of a workload.

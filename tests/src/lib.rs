@@ -1,0 +1,1 @@
+//! Emulators, the cluster harness, and the tests that cross crates.
