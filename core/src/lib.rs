@@ -1,1 +1,27 @@
-//! OAuth and OpenID Connect rules, sealing, secrets and the contracts between operator and sidecar.
+//! The rules of globus-auth that need no cluster, no socket and no clock.
+//!
+//! Everything outside [`runtime`] is pure: it does no input or output and takes the time as a
+//! parameter. Without the feature `runtime` this crate depends on no HTTP server and no async runtime.
+//!
+//! | what | where |
+//! |---|---|
+//! | OAuth 2.0 and OpenID Connect | [`oauth`] |
+//! | who somebody is | [`identity`], [`email`] |
+//! | what a browser carries | [`session`], [`transaction`], sealed by [`sealer`] |
+//! | what operator and sidecar tell each other | [`sidecar_config`], [`report`] |
+//! | addresses, time, randomness, blame | [`url`], [`clock`], [`random`], [`blame`] |
+
+pub mod blame;
+pub mod clock;
+pub mod email;
+pub mod identity;
+pub mod oauth;
+pub mod random;
+pub mod report;
+#[cfg(feature = "runtime")]
+pub mod runtime;
+pub mod sealer;
+pub mod session;
+pub mod sidecar_config;
+pub mod transaction;
+pub mod url;

@@ -1,0 +1,206 @@
+//! The authorization code grant with PKCE: the address where a login starts, and the exchange that
+//! ends it (RFC 6749 §4.1, RFC 7636, OpenID Connect Core §3.1).
+
+use oauth2::basic::{
+    BasicErrorResponse, BasicErrorResponseType, BasicRevocationErrorResponse,
+    BasicTokenIntrospectionResponse, BasicTokenType,
+};
+use oauth2::{
+    AccessToken, AsyncHttpClient, AuthType, AuthUrl, AuthorizationCode, ClientId, ClientSecret,
+    CsrfToken, EndpointNotSet, EndpointSet, ExtraTokenFields, PkceCodeChallenge, RedirectUrl,
+    RequestTokenError, Scope, StandardRevocableToken, StandardTokenResponse, TokenResponse,
+    TokenUrl,
+};
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use super::metadata::{ClientAuthentication, ProviderMetadata};
+use crate::transaction::LoginTransaction;
+
+/// Our client at one provider.
+#[derive(Debug)]
+pub struct AuthorizationCodeClient {
+    client: OAuthClient,
+    scopes: Vec<Scope>,
+}
+
+/// What the configuration says of our client.
+#[derive(Clone, Copy, Debug)]
+pub struct Registration<'a> {
+    /// The client id at the provider.
+    pub client_id: &'a str,
+    /// The client secret.
+    pub client_secret: &'a SecretString,
+    /// Where the provider sends the browser back to; registered with it.
+    pub redirect_uri: &'a str,
+    /// Scopes to ask for, beside `openid`.
+    pub scopes: &'a [String],
+}
+
+/// `prompt` (OpenID Connect Core §3.1.2.1).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Prompt {
+    /// The provider decides: one that knows the user does not ask again.
+    Default,
+    /// Ask who it is, also if the provider knows somebody: for "use another account".
+    Login,
+}
+
+/// What a login needs of a token response. A refresh token, if one came, is dropped.
+#[derive(Debug)]
+pub struct Tokens {
+    /// For the userinfo endpoint.
+    pub access_token: AccessToken,
+    /// Unverified.
+    pub id_token: SecretString,
+}
+
+impl AuthorizationCodeClient {
+    /// Our client at `provider`.
+    ///
+    /// # Errors
+    /// [`BadRegistration`] if the redirect address is not a URL.
+    pub fn new(
+        provider: &ProviderMetadata,
+        registration: Registration<'_>,
+    ) -> Result<Self, BadRegistration> {
+        let client = OAuthClient::new(ClientId::new(registration.client_id.to_owned()))
+            .set_client_secret(ClientSecret::new(
+                registration.client_secret.expose_secret().to_owned(),
+            ))
+            .set_auth_uri(AuthUrl::from_url(provider.authorization_endpoint.clone()))
+            .set_token_uri(TokenUrl::from_url(provider.token_endpoint.clone()))
+            .set_auth_type(match provider.client_authentication {
+                ClientAuthentication::Basic => AuthType::BasicAuth,
+                ClientAuthentication::Post => AuthType::RequestBody,
+            })
+            .set_redirect_uri(
+                RedirectUrl::new(registration.redirect_uri.to_owned())
+                    .map_err(|_syntax| BadRegistration)?,
+            );
+        let scopes = std::iter::once("openid")
+            .chain(registration.scopes.iter().map(String::as_str))
+            .map(|scope| Scope::new(scope.to_owned()))
+            .collect();
+        Ok(Self { client, scopes })
+    }
+
+    /// The address to which the browser goes to log in.
+    ///
+    /// PKCE with `S256` is always sent, also to providers that do not advertise it, such as Globus: a
+    /// provider that does not know the parameters must ignore them (RFC 6749 §3.1).
+    pub fn authorization_url(&self, transaction: &LoginTransaction, prompt: Prompt) -> Url {
+        let mut request = self
+            .client
+            .authorize_url(|| CsrfToken::new(transaction.state()))
+            .add_scopes(self.scopes.iter().cloned())
+            .set_pkce_challenge(PkceCodeChallenge::from_code_verifier_sha256(
+                &transaction.code_verifier(),
+            ))
+            .add_extra_param("nonce", transaction.nonce());
+        if prompt == Prompt::Login {
+            request = request.add_extra_param("prompt", "login");
+        }
+        let (url, _state) = request.url();
+        url
+    }
+
+    /// Redeems `code` at the token endpoint.
+    ///
+    /// The caller must have compared the state first.
+    ///
+    /// # Errors
+    /// [`RedeemError`], without any part of the request or of the response.
+    pub async fn redeem<'c, C>(
+        &'c self,
+        code: String,
+        transaction: &LoginTransaction,
+        http: &'c C,
+    ) -> Result<Tokens, RedeemError<C::Error>>
+    where
+        C: AsyncHttpClient<'c>,
+    {
+        let response = self
+            .client
+            .exchange_code(AuthorizationCode::new(code))
+            .set_pkce_verifier(transaction.code_verifier())
+            .request_async(http)
+            .await
+            .map_err(redeem_error)?;
+        let id_token = response
+            .extra_fields()
+            .id_token
+            .clone()
+            .ok_or(RedeemError::NoIdToken)?;
+        Ok(Tokens {
+            access_token: response.access_token().clone(),
+            id_token: SecretString::from(id_token),
+        })
+    }
+}
+
+/// Keeps what names the failure and drops what can hold a token: the library's error carries the body.
+fn redeem_error<E: std::error::Error + 'static>(
+    error: RequestTokenError<E, BasicErrorResponse>,
+) -> RedeemError<E> {
+    match error {
+        RequestTokenError::ServerResponse(response) => RedeemError::Refused {
+            error: response.error().clone(),
+        },
+        RequestTokenError::Request(source) => RedeemError::Send(source),
+        RequestTokenError::Parse(..) | RequestTokenError::Other(_) => RedeemError::Parse,
+    }
+}
+
+/// The member of the token response that OpenID Connect adds (Core §3.1.3.3).
+#[derive(Deserialize, Serialize)]
+struct IdTokenField {
+    id_token: Option<String>,
+}
+
+impl std::fmt::Debug for IdTokenField {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("IdTokenField([redacted])")
+    }
+}
+
+impl ExtraTokenFields for IdTokenField {}
+
+type OAuthClient<Auth = EndpointSet, Token = EndpointSet> = oauth2::Client<
+    BasicErrorResponse,
+    StandardTokenResponse<IdTokenField, BasicTokenType>,
+    BasicTokenIntrospectionResponse,
+    StandardRevocableToken,
+    BasicRevocationErrorResponse,
+    Auth,
+    EndpointNotSet,
+    EndpointNotSet,
+    EndpointNotSet,
+    Token,
+>;
+
+/// The redirect address is not a URL.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the redirect address is not a URL")]
+pub struct BadRegistration;
+
+/// Why a code could not be redeemed.
+#[derive(Debug, thiserror::Error)]
+pub enum RedeemError<E: std::error::Error + 'static> {
+    /// No `id_token` in the response.
+    #[error("the token response has no ID token; the client must be allowed the scope openid")]
+    NoIdToken,
+    /// Not a token response.
+    #[error("the token endpoint answered with something that is not a token response")]
+    Parse,
+    /// An `error` of RFC 6749 §5.2: a wrong client secret, a code used before, another redirect address.
+    #[error("the token endpoint refused the code: {error}")]
+    Refused {
+        /// The `error` member.
+        error: BasicErrorResponseType,
+    },
+    /// The endpoint could not be reached, or broke off.
+    #[error("failed to reach the token endpoint")]
+    Send(#[source] E),
+}

@@ -1,0 +1,186 @@
+//! Signed JSON Web Tokens: from untrusted text to claims whose signature and times hold (RFC 7519, RFC 8725).
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use jsonwebtoken::{Algorithm, Validation};
+use serde::{Deserialize, Serialize};
+
+use super::claims::Claims;
+use super::jwks::KeySet;
+use crate::clock::UnixSeconds;
+use crate::url::Issuer;
+
+/// The signature algorithms that may be accepted: asymmetric ones only. `none` and `HS…` cannot even
+/// be named (RFC 8725 §3.1).
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[expect(
+    missing_docs,
+    reason = "the names are those of RFC 7518 §3.1 and RFC 8037 §3.1"
+)]
+pub enum SignatureAlgorithm {
+    EdDSA,
+    ES256,
+    ES384,
+    PS256,
+    PS384,
+    PS512,
+    RS256,
+    RS384,
+    RS512,
+}
+
+impl SignatureAlgorithm {
+    /// What a provider may use if nothing is configured.
+    pub const ALL: [Self; 9] = [
+        Self::EdDSA,
+        Self::ES256,
+        Self::ES384,
+        Self::PS256,
+        Self::PS384,
+        Self::PS512,
+        Self::RS256,
+        Self::RS384,
+        Self::RS512,
+    ];
+
+    const fn library(self) -> Algorithm {
+        match self {
+            Self::EdDSA => Algorithm::EdDSA,
+            Self::ES256 => Algorithm::ES256,
+            Self::ES384 => Algorithm::ES384,
+            Self::PS256 => Algorithm::PS256,
+            Self::PS384 => Algorithm::PS384,
+            Self::PS512 => Algorithm::PS512,
+            Self::RS256 => Algorithm::RS256,
+            Self::RS384 => Algorithm::RS384,
+            Self::RS512 => Algorithm::RS512,
+        }
+    }
+}
+
+/// What a token must be to count.
+#[derive(Clone, Copy, Debug)]
+pub struct Expected<'a> {
+    /// `iss`, compared exactly.
+    pub issuer: &'a Issuer,
+    /// `aud` must be, or contain, one of these.
+    pub audiences: &'a [String],
+    /// The algorithms that the header may name.
+    pub algorithms: &'a [SignatureAlgorithm],
+}
+
+/// Verifies signature, issuer, audience and times of `token`.
+///
+/// # Errors
+/// [`BadJwt`]. Only [`BadJwt::UnknownKey`] can change by fetching the key set again.
+pub fn verify(
+    token: &str,
+    keys: &KeySet,
+    expected: Expected<'_>,
+    now: UnixSeconds,
+) -> Result<Claims, BadJwt> {
+    let claims = verify_signature(token, keys, expected.algorithms)?;
+    if claims.text("iss") != Some(expected.issuer.as_str()) {
+        return Err(BadJwt::OtherIssuer);
+    }
+    if !expected
+        .audiences
+        .iter()
+        .any(|audience| claims.has_audience(audience))
+    {
+        return Err(BadJwt::OtherAudience);
+    }
+    check_times(&claims, now)?;
+    Ok(claims)
+}
+
+fn verify_signature(
+    token: &str,
+    keys: &KeySet,
+    algorithms: &[SignatureAlgorithm],
+) -> Result<Claims, BadJwt> {
+    if token.len() > MAX_LENGTH {
+        return Err(BadJwt::TooLong);
+    }
+    let header = jsonwebtoken::decode_header(token).map_err(|_malformed| BadJwt::Malformed)?;
+    // RFC 7515 §4.1.11: extensions that we do not understand, which is all, refuse the token.
+    if header.crit.is_some() {
+        return Err(BadJwt::Malformed);
+    }
+    let algorithm = algorithms
+        .iter()
+        .map(|allowed| allowed.library())
+        .find(|allowed| *allowed == header.alg)
+        .ok_or(BadJwt::Algorithm)?;
+    let key = keys
+        .find(header.kid.as_deref(), algorithm)
+        .ok_or(BadJwt::UnknownKey)?;
+
+    // The library checks the signature; issuer, audience and times are ours, because they take the
+    // time as a parameter and accept what providers really send.
+    let mut validation = Validation::new(algorithm);
+    validation.required_spec_claims = HashSet::new();
+    validation.validate_exp = false;
+    validation.validate_nbf = false;
+    validation.validate_aud = false;
+    let data = jsonwebtoken::decode::<Claims>(token, &key.key, &validation)
+        .map_err(|_invalid| BadJwt::Signature)?;
+    Ok(data.claims)
+}
+
+/// `exp` is required; `nbf` and `iat` must not lie in the future (RFC 7519 §4.1.4 to 4.1.6).
+fn check_times(claims: &Claims, now: UnixSeconds) -> Result<(), BadJwt> {
+    let expires_at = claims.time("exp").ok_or(BadJwt::Expired)?;
+    if now >= expires_at.after(LEEWAY) {
+        return Err(BadJwt::Expired);
+    }
+    for name in ["nbf", "iat"] {
+        match (claims.get(name), claims.time(name)) {
+            (None, _) => {}
+            (Some(_), Some(time)) if time <= now.after(LEEWAY) => {}
+            (Some(_), _) => return Err(BadJwt::NotYetValid),
+        }
+    }
+    Ok(())
+}
+
+/// How far the clocks of two machines may be apart.
+pub const LEEWAY: Duration = Duration::from_mins(1);
+/// An ID token of a user with 60 linked Globus identities is about 20 kB.
+const MAX_LENGTH: usize = 64 * 1024;
+
+/// Why a token does not count. The texts name no part of the token.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum BadJwt {
+    /// The header names an algorithm that is not allowed, `none` among them.
+    #[error("the token's signature algorithm is not allowed")]
+    Algorithm,
+    /// `exp` is past or absent.
+    #[error("the token has expired")]
+    Expired,
+    /// Not three parts of base64url with JSON, or with critical extensions.
+    #[error("the token is not a signed JWT")]
+    Malformed,
+    /// `nbf` or `iat` lies in the future: a clock is wrong.
+    #[error("the token is not valid yet; compare the clocks")]
+    NotYetValid,
+    /// `aud` is somebody else.
+    #[error("the token is for another audience")]
+    OtherAudience,
+    /// `iss` is somebody else.
+    #[error("the token is of another issuer")]
+    OtherIssuer,
+    /// The signature is wrong.
+    #[error("the token's signature is wrong")]
+    Signature,
+    /// Longer than 64 KiB.
+    #[error("the token is too long")]
+    TooLong,
+    /// The provider's key set has no key for it.
+    #[error("the token is signed with an unknown key")]
+    UnknownKey,
+}
+
+#[cfg(test)]
+mod tests;

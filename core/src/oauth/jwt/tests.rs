@@ -1,0 +1,320 @@
+use std::sync::LazyLock;
+
+use aws_lc_rs::encoding::AsDer;
+use aws_lc_rs::rsa::{KeyPair, KeySize};
+use aws_lc_rs::signature::KeyPair as _;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::{EncodingKey, Header};
+use rstest::rstest;
+use serde_json::{Value, json};
+
+use super::super::id_token::{self, BadIdToken, Login};
+use super::*;
+
+const NOW: UnixSeconds = UnixSeconds(1_800_000_000);
+
+struct Key {
+    private: EncodingKey,
+    public_der: Vec<u8>,
+    jwk: Value,
+}
+
+/// Two RSA keys: the provider's and somebody else's.
+static KEYS: LazyLock<[Key; 2]> = LazyLock::new(|| [rsa_key(), rsa_key()]);
+
+fn rsa_key() -> Key {
+    let pair = KeyPair::generate(KeySize::Rsa2048).unwrap();
+    let private = AsDer::<aws_lc_rs::encoding::Pkcs8V1Der<'_>>::as_der(&pair).unwrap();
+    let public = pair.public_key();
+    let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+    Key {
+        private: EncodingKey::from_rsa_pem(pem("PRIVATE KEY", private.as_ref()).as_bytes())
+            .unwrap(),
+        public_der: public.as_ref().to_vec(),
+        jwk: json!({
+            "kty": "RSA", "alg": "RS512", "use": "sig",
+            "n": text(public.modulus().big_endian_without_leading_zero()),
+            "e": text(public.exponent().big_endian_without_leading_zero()),
+        }),
+    }
+}
+
+fn pem(label: &str, der: &[u8]) -> String {
+    let text = base64::engine::general_purpose::STANDARD.encode(der);
+    format!("-----BEGIN {label}-----\n{text}\n-----END {label}-----\n")
+}
+
+fn key_set(keys: &[Value]) -> KeySet {
+    KeySet::parse(json!({ "keys": keys }).to_string().as_bytes()).unwrap()
+}
+
+/// As Globus publishes it: one key, without `kid`.
+fn globus_keys() -> KeySet {
+    key_set(&[KEYS[0].jwk.clone()])
+}
+
+fn with_id(jwk: &Value, id: &str) -> Value {
+    let mut jwk = jwk.clone();
+    jwk["kid"] = json!(id);
+    jwk
+}
+
+fn claims() -> Value {
+    json!({
+        "iss": "https://auth.globus.org", "aud": "our-client", "sub": "c2f5", "nonce": "n",
+        "iat": NOW.0, "exp": NOW.0 + 3600,
+    })
+}
+
+fn sign(header: &Header, claims: &Value) -> String {
+    jsonwebtoken::encode(header, claims, &KEYS[0].private).unwrap()
+}
+
+fn rs512() -> Header {
+    Header::new(Algorithm::RS512)
+}
+
+fn verify_login(token: &str, keys: &KeySet) -> Result<Claims, BadIdToken> {
+    let login = Login {
+        client_id: "our-client",
+        issuer: &Issuer::globus(),
+        nonce: "n",
+    };
+    id_token::verify(token, keys, login, NOW)
+}
+
+fn changed(claim: &str, value: Value) -> Value {
+    let mut claims = claims();
+    claims[claim] = value;
+    claims
+}
+
+#[test]
+fn an_id_token_without_kid_is_verified_with_the_only_key() {
+    let token = sign(&rs512(), &claims());
+    assert_eq!(
+        verify_login(&token, &globus_keys()).unwrap().subject(),
+        Some("c2f5")
+    );
+}
+
+#[test]
+fn without_kid_and_with_several_keys_none_is_chosen() {
+    let keys = key_set(&[with_id(&KEYS[0].jwk, "a"), with_id(&KEYS[1].jwk, "b")]);
+    let token = sign(&rs512(), &claims());
+    assert_eq!(
+        verify_login(&token, &keys).unwrap_err(),
+        BadJwt::UnknownKey.into()
+    );
+    let named = sign(
+        &Header {
+            kid: Some("a".to_owned()),
+            ..rs512()
+        },
+        &claims(),
+    );
+    assert!(verify_login(&named, &keys).is_ok());
+}
+
+#[rstest]
+#[case("b", BadJwt::Signature)]
+#[case("c", BadJwt::UnknownKey)]
+fn a_kid_of_another_key_is_refused(#[case] kid: &str, #[case] error: BadJwt) {
+    let keys = key_set(&[with_id(&KEYS[0].jwk, "a"), with_id(&KEYS[1].jwk, "b")]);
+    let token = sign(
+        &Header {
+            kid: Some(kid.to_owned()),
+            ..rs512()
+        },
+        &claims(),
+    );
+    assert_eq!(verify_login(&token, &keys).unwrap_err(), error.into());
+}
+
+#[test]
+fn a_signature_of_somebody_else_is_refused() {
+    let token = sign(&rs512(), &claims());
+    let keys = key_set(std::slice::from_ref(&KEYS[1].jwk));
+    assert_eq!(
+        verify_login(&token, &keys).unwrap_err(),
+        BadJwt::Signature.into()
+    );
+}
+
+#[test]
+fn the_algorithm_none_is_refused() {
+    let part = |value: Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    for algorithm in ["none", "None", "NONE", ""] {
+        let token = format!("{}.{}.", part(json!({"alg": algorithm})), part(claims()));
+        assert_eq!(
+            verify_login(&token, &globus_keys()).unwrap_err(),
+            BadJwt::Malformed.into()
+        );
+    }
+}
+
+#[test]
+fn the_public_key_as_a_shared_secret_is_refused() {
+    for secret in [
+        &KEYS[0].public_der,
+        &pem("PUBLIC KEY", &KEYS[0].public_der).into_bytes(),
+    ] {
+        let token = jsonwebtoken::encode(
+            &Header::new(Algorithm::HS256),
+            &claims(),
+            &EncodingKey::from_secret(secret),
+        )
+        .unwrap();
+        assert_eq!(
+            verify_login(&token, &globus_keys()).unwrap_err(),
+            BadJwt::Algorithm.into()
+        );
+    }
+}
+
+#[test]
+fn a_key_serves_only_its_own_algorithm() {
+    let token = sign(&Header::new(Algorithm::RS256), &claims());
+    assert_eq!(
+        verify_login(&token, &globus_keys()).unwrap_err(),
+        BadJwt::UnknownKey.into()
+    );
+}
+
+#[test]
+fn an_algorithm_off_the_list_is_refused() {
+    let token = sign(&rs512(), &claims());
+    let expected = Expected {
+        issuer: &Issuer::globus(),
+        audiences: &["our-client".to_owned()],
+        algorithms: &[SignatureAlgorithm::RS256, SignatureAlgorithm::ES256],
+    };
+    assert_eq!(
+        verify(&token, &globus_keys(), expected, NOW).unwrap_err(),
+        BadJwt::Algorithm
+    );
+}
+
+#[test]
+fn critical_extensions_are_refused() {
+    let header = Header {
+        crit: Some(vec!["b64".to_owned()]),
+        ..rs512()
+    };
+    let token = sign(&header, &claims());
+    assert_eq!(
+        verify_login(&token, &globus_keys()).unwrap_err(),
+        BadJwt::Malformed.into()
+    );
+}
+
+#[rstest]
+#[case::other_issuer("iss", json!("https://auth.globus.org/"), BadJwt::OtherIssuer)]
+#[case::no_issuer("iss", json!(null), BadJwt::OtherIssuer)]
+#[case::other_audience("aud", json!("another"), BadJwt::OtherAudience)]
+#[case::audience_prefix("aud", json!("our-client2"), BadJwt::OtherAudience)]
+#[case::audience_list("aud", json!(["another"]), BadJwt::OtherAudience)]
+#[case::audience_number("aud", json!(7), BadJwt::OtherAudience)]
+#[case::no_audience("aud", json!(null), BadJwt::OtherAudience)]
+#[case::expired("exp", json!(NOW.0 - 60), BadJwt::Expired)]
+#[case::no_expiry("exp", json!(null), BadJwt::Expired)]
+#[case::expiry_text("exp", json!("never"), BadJwt::Expired)]
+#[case::expiry_negative("exp", json!(-1), BadJwt::Expired)]
+#[case::not_before("nbf", json!(NOW.0 + 61), BadJwt::NotYetValid)]
+#[case::not_before_text("nbf", json!("soon"), BadJwt::NotYetValid)]
+#[case::issued_in_the_future("iat", json!(NOW.0 + 61), BadJwt::NotYetValid)]
+fn a_wrong_claim_is_refused(#[case] claim: &str, #[case] value: Value, #[case] error: BadJwt) {
+    let token = sign(&rs512(), &changed(claim, value));
+    assert_eq!(
+        verify_login(&token, &globus_keys()).unwrap_err(),
+        error.into()
+    );
+}
+
+#[rstest]
+#[case("exp", json!(NOW.0 - 59))]
+#[case("exp", json!(1_800_000_000.5))]
+#[case("iat", json!(NOW.0 + 60))]
+#[case("aud", json!(["our-client"]))]
+#[case("azp", json!("our-client"))]
+fn what_providers_really_send_is_accepted(#[case] claim: &str, #[case] value: Value) {
+    let token = sign(&rs512(), &changed(claim, value));
+    assert!(verify_login(&token, &globus_keys()).is_ok());
+}
+
+#[rstest]
+#[case(json!("m"))]
+#[case(json!(""))]
+#[case(json!(null))]
+fn the_nonce_of_another_login_is_refused(#[case] nonce: Value) {
+    let token = sign(&rs512(), &changed("nonce", nonce));
+    assert_eq!(
+        verify_login(&token, &globus_keys()).unwrap_err(),
+        BadIdToken::Nonce
+    );
+}
+
+#[rstest]
+#[case(json!("another"))]
+#[case(json!(7))]
+fn a_token_issued_for_another_client_is_refused(#[case] party: Value) {
+    let token = sign(&rs512(), &changed("azp", party));
+    assert_eq!(
+        verify_login(&token, &globus_keys()).unwrap_err(),
+        BadIdToken::AuthorizedParty
+    );
+}
+
+#[test]
+fn several_audiences_need_an_authorized_party() {
+    let mut claims = changed("aud", json!(["our-client", "another"]));
+    let token = sign(&rs512(), &claims);
+    assert_eq!(
+        verify_login(&token, &globus_keys()).unwrap_err(),
+        BadIdToken::AuthorizedParty
+    );
+    claims["azp"] = json!("our-client");
+    assert!(verify_login(&sign(&rs512(), &claims), &globus_keys()).is_ok());
+}
+
+#[rstest]
+#[case("")]
+#[case("a.b")]
+#[case("a.b.c.d.e")]
+#[case("....")]
+#[case("eyJhbGciOiJSUzUxMiJ9.e30")]
+fn what_is_no_jwt_is_refused(#[case] token: &str) {
+    assert_eq!(
+        verify_login(token, &globus_keys()).unwrap_err(),
+        BadJwt::Malformed.into()
+    );
+}
+
+#[test]
+fn an_endless_token_is_refused_before_it_is_read() {
+    let token = "a".repeat(64 * 1024 + 1);
+    assert_eq!(
+        verify_login(&token, &globus_keys()).unwrap_err(),
+        BadJwt::TooLong.into()
+    );
+}
+
+#[test]
+fn keys_that_cannot_verify_are_left_out() {
+    let mut encryption = KEYS[1].jwk.clone();
+    encryption["use"] = json!("enc");
+    let symmetric = json!({"kty": "oct", "k": "c2VjcmV0"});
+    let unknown = json!({"kty": "AKP", "alg": "ML-DSA-44", "pub": "x"});
+    let keys = key_set(&[encryption, symmetric, unknown, KEYS[0].jwk.clone()]);
+    assert!(verify_login(&sign(&rs512(), &claims()), &keys).is_ok());
+}
+
+#[rstest]
+#[case(json!({"keys": []}))]
+#[case(json!({"keys": [{"kty": "oct", "k": "c2VjcmV0"}]}))]
+#[case(json!({"keys": vec![json!({}); 65]}))]
+#[case(json!([]))]
+fn a_useless_key_set_is_refused(#[case] document: Value) {
+    assert!(KeySet::parse(document.to_string().as_bytes()).is_err());
+}

@@ -1,0 +1,6 @@
+//! The effects that every program of globus-auth needs.
+
+pub mod admin;
+pub mod http_client;
+pub mod shutdown;
+pub mod telemetry;

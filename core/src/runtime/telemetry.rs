@@ -1,0 +1,48 @@
+//! Logs: one JSON object per line on standard output.
+
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+use tracing_subscriber::{Registry, fmt, reload};
+
+use crate::sidecar_config::LogLevel;
+
+/// Changes the level of a running program.
+#[derive(Clone, Debug)]
+pub struct LevelHandle(reload::Handle<LevelFilter, Registry>);
+
+impl LevelHandle {
+    /// Writes lines of `level` and more important ones from now on.
+    pub fn set(&self, level: LogLevel) {
+        // It fails only when the subscriber is gone, and then there is nowhere to say so.
+        self.0.reload(filter(level)).unwrap_or_default();
+    }
+}
+
+/// Starts logging.
+///
+/// # Errors
+/// Logging was started before.
+pub fn start(level: LogLevel) -> Result<LevelHandle, TryInitError> {
+    let (filter, handle) = reload::Layer::new(filter(level));
+    let lines = fmt::layer()
+        .json()
+        .flatten_event(true)
+        .with_current_span(true)
+        .with_span_list(false)
+        .with_target(true);
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(lines)
+        .try_init()?;
+    Ok(LevelHandle(handle))
+}
+
+const fn filter(level: LogLevel) -> LevelFilter {
+    match level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+    }
+}

@@ -1,0 +1,364 @@
+//! The contract between operator and sidecar: the configuration of one proxy, as the operator writes
+//! it into a Secret and the sidecar reads it from a mounted volume.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use crate::email::Email;
+use crate::identity::EmailVerification;
+use crate::oauth::jwt::SignatureAlgorithm;
+use crate::sealer::{KeyBytes, KeyId};
+use crate::url::{ExternalUrl, Issuer};
+
+/// The file in the mounted Secret.
+pub const FILE_NAME: &str = "config.json";
+/// The only format there is. A sidecar refuses any other, so that it never half-understands one.
+pub const VERSION: u32 = 1;
+
+/// The configuration of one proxy. An unknown member is refused: it may be a rule.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct SidecarConfig {
+    /// [`VERSION`].
+    pub version: u32,
+    /// The resource that this was rendered from.
+    pub proxy: ProxyReference,
+    /// Where users reach the workload.
+    pub external_url: ExternalUrl,
+    /// Who vouches for users.
+    pub provider: Provider,
+    /// Who may enter.
+    pub access: Access,
+    /// How long sessions last.
+    pub session: Session,
+    /// Bearer tokens that are accepted beside sessions.
+    pub bearer: Bearer,
+    /// How the workload is reached.
+    pub upstream: Upstream,
+    /// Keys that seal cookies; the first seals, all open.
+    pub session_keys: Vec<SessionKey>,
+    /// Where to report what only the sidecar sees.
+    pub operator: Operator,
+    /// Which log lines to write.
+    pub log_level: LogLevel,
+}
+
+/// Names a `GlobusAuthProxy`.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct ProxyReference {
+    /// `metadata.namespace`.
+    pub namespace: String,
+    /// `metadata.name`.
+    pub name: String,
+    /// `metadata.uid`: a proxy that was deleted and created again shares no cookie with the old one.
+    pub uid: String,
+}
+
+/// An identity provider and our client there.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Provider {
+    /// Which provider's ways to expect.
+    pub kind: ProviderKind,
+    /// The issuer identifier.
+    pub issuer: Issuer,
+    /// Our client id.
+    pub client_id: String,
+    /// Our client secret.
+    #[serde(serialize_with = "expose")]
+    pub client_secret: SecretString,
+    /// Scopes beside `openid`.
+    pub scopes: Vec<String>,
+    /// Whether `email_verified` must be there.
+    pub email_verification: EmailVerification,
+}
+
+/// Which provider's ways to expect.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub enum ProviderKind {
+    /// Globus Auth: opaque tokens, an introspection endpoint that it does not advertise.
+    Globus,
+    /// Any OpenID Connect provider.
+    OIDC,
+}
+
+/// Who may enter. Empty means nobody.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Access {
+    /// Addresses that may enter.
+    pub emails: Vec<Email>,
+}
+
+/// How long sessions last.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Session {
+    /// Seconds without use.
+    pub idle_timeout_seconds: u32,
+    /// Seconds since the login.
+    pub absolute_timeout_seconds: u32,
+}
+
+/// Bearer tokens that are accepted.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Bearer {
+    /// Ask the provider about opaque tokens.
+    pub introspection: bool,
+    /// Issuers whose JWTs count.
+    pub jwt: Vec<JwtIssuer>,
+}
+
+/// An issuer whose JWTs are accepted as bearer tokens.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct JwtIssuer {
+    /// `iss`.
+    pub issuer: Issuer,
+    /// `aud` must be, or contain, one of these.
+    pub audiences: Vec<String>,
+    /// Allowed signature algorithms.
+    pub algorithms: Vec<SignatureAlgorithm>,
+    /// Whether `email_verified` must be there.
+    pub email_verification: EmailVerification,
+}
+
+/// How the workload is reached.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Upstream {
+    /// The `Host` that the workload sees.
+    pub host_header: HostHeader,
+    /// What to do when the workload can be reached beside the proxy.
+    pub exposure: Exposure,
+}
+
+/// The `Host` that the workload sees.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub enum HostHeader {
+    /// That of the external address.
+    External,
+    /// `localhost` and the workload's port, for servers that trust nothing else.
+    Localhost,
+}
+
+/// What to do when the workload listens on an address that other pods can reach.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub enum Exposure {
+    /// Do not become ready.
+    Refuse,
+    /// Say so, and serve.
+    Report,
+}
+
+/// A key that seals cookies.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct SessionKey {
+    /// Names the key in what it sealed.
+    pub id: KeyId,
+    /// 32 bytes, in base64.
+    pub key: KeyText,
+}
+
+/// A key as text. Its `Debug` output hides it.
+#[derive(Clone, Eq, PartialEq)]
+pub struct KeyText(KeyBytes);
+
+impl KeyText {
+    /// The key.
+    pub fn bytes(&self) -> &KeyBytes {
+        &self.0
+    }
+}
+
+impl From<KeyBytes> for KeyText {
+    fn from(bytes: KeyBytes) -> Self {
+        Self(bytes)
+    }
+}
+
+impl std::fmt::Debug for KeyText {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+impl Serialize for KeyText {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&STANDARD.encode(self.0.as_slice()))
+    }
+}
+
+impl<'de> Deserialize<'de> for KeyText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = zeroize::Zeroizing::new(String::deserialize(deserializer)?);
+        let mut key = KeyBytes::default();
+        // The error says nothing of the text, which is a key all the same.
+        match STANDARD.decode_slice(text.as_bytes(), key.as_mut_slice()) {
+            Ok(32) => Ok(Self(key)),
+            _ => Err(de::Error::custom(
+                "a session key must be 32 bytes in base64",
+            )),
+        }
+    }
+}
+
+/// Where the operator listens for reports.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Operator {
+    /// Its address, `https`.
+    pub url: String,
+    /// The certificate authorities that vouch for it, in PEM.
+    pub certificate_authorities: String,
+}
+
+/// Which log lines to write.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "the usual levels")]
+pub enum LogLevel {
+    Error,
+    Warn,
+    #[default]
+    Info,
+    Debug,
+}
+
+fn expose<S: Serializer>(secret: &SecretString, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(secret.expose_secret())
+}
+
+impl SidecarConfig {
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// [`BadConfig`], which names the member and never its value.
+    pub fn parse(json: &[u8]) -> Result<Self, BadConfig> {
+        let mut deserializer = serde_json::Deserializer::from_slice(json);
+        let config: Self =
+            serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+                BadConfig::Parse {
+                    path: error.path().to_string(),
+                    category: category(error.inner()),
+                }
+            })?;
+        if config.version == VERSION {
+            Ok(config)
+        } else {
+            Err(BadConfig::Version {
+                found: config.version,
+            })
+        }
+    }
+}
+
+/// serde's own message quotes the offending value, which may be a secret.
+fn category(error: &serde_json::Error) -> &'static str {
+    match error.classify() {
+        serde_json::error::Category::Data => "has a value that is not allowed",
+        serde_json::error::Category::Eof => "ends too early",
+        serde_json::error::Category::Io => "cannot be read",
+        serde_json::error::Category::Syntax => "is not JSON",
+    }
+}
+
+/// Why a configuration cannot be used.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum BadConfig {
+    /// A member is missing, unknown or has a wrong value.
+    #[error("the configuration {category} at {path}")]
+    Parse {
+        /// Where, as `provider.issuer`.
+        path: String,
+        /// What is wrong there.
+        category: &'static str,
+    },
+    /// Written by an operator of another generation.
+    #[error(
+        "the configuration has version {found}, this sidecar reads version {VERSION} only; restart the pod to get the sidecar that fits the operator"
+    )]
+    Version {
+        /// Its version.
+        found: u32,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn config() -> Value {
+        json!({
+            "version": 1,
+            "proxy": {"namespace": "ml", "name": "mlflow", "uid": "u-1"},
+            "externalUrl": "https://mlflow.example.org",
+            "provider": {
+                "kind": "Globus", "issuer": "https://auth.globus.org", "clientId": "id", "clientSecret": "hunter2",
+                "scopes": ["email", "profile"], "emailVerification": "IfPresent"
+            },
+            "access": {"emails": ["Alice@example.org"]},
+            "session": {"idleTimeoutSeconds": 43200, "absoluteTimeoutSeconds": 604_800},
+            "bearer": {"introspection": true, "jwt": []},
+            "upstream": {"hostHeader": "External", "exposure": "Report"},
+            "sessionKeys": [{"id": 7, "key": STANDARD.encode([9; 32])}],
+            "operator": {"url": "https://operator.test", "certificateAuthorities": ""},
+            "logLevel": "info"
+        })
+    }
+
+    fn parse(config: &Value) -> Result<SidecarConfig, BadConfig> {
+        SidecarConfig::parse(config.to_string().as_bytes())
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let parsed = parse(&config()).unwrap();
+        assert_eq!(parsed.access.emails, ["alice@example.org".parse().unwrap()]);
+        let again = serde_json::to_value(&parsed).unwrap();
+        assert_eq!(again["provider"], config()["provider"]);
+        assert_eq!(again["sessionKeys"], config()["sessionKeys"]);
+    }
+
+    #[test]
+    fn an_unknown_member_is_refused_by_name() {
+        let mut config = config();
+        config["access"]["emailDomain"] = json!(["example.org"]);
+        let error = parse(&config).unwrap_err().to_string();
+        assert!(error.contains("access"), "{error}");
+    }
+
+    #[test]
+    fn an_error_names_the_member_and_not_the_value() {
+        let mut config = config();
+        config["provider"]["clientSecret"] = json!({"oops": "hunter2"});
+        let error = parse(&config).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "the configuration has a value that is not allowed at provider.clientSecret"
+        );
+    }
+
+    #[test]
+    fn another_version_is_refused() {
+        let mut config = config();
+        config["version"] = json!(2);
+        assert_eq!(parse(&config).unwrap_err(), BadConfig::Version { found: 2 });
+    }
+
+    #[test]
+    fn debug_output_has_no_secret() {
+        let debug = format!("{:?}", parse(&config()).unwrap());
+        assert!(
+            !debug.contains("hunter2") && !debug.contains(&STANDARD.encode([9; 32])),
+            "{debug}"
+        );
+    }
+}
