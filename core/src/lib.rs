@@ -8,7 +8,7 @@
 //! | OAuth 2.0 and OpenID Connect | [`oauth`] |
 //! | who somebody is | [`identity`], [`email`] |
 //! | what a browser carries | [`session`], [`transaction`], sealed by [`sealer`] |
-//! | what operator and sidecar tell each other | [`sidecar_config`], [`report`] |
+//! | what operator and sidecar tell each other | [`sidecar_config`], [`probe`], [`report`] |
 //! | addresses, time, randomness, blame | [`url`], [`clock`], [`random`], [`blame`] |
 
 pub mod blame;
@@ -16,6 +16,7 @@ pub mod clock;
 pub mod email;
 pub mod identity;
 pub mod oauth;
+pub mod probe;
 pub mod random;
 pub mod report;
 #[cfg(feature = "runtime")]

@@ -2,7 +2,7 @@
 //! it into a Secret and the sidecar reads it from a mounted volume.
 
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
@@ -256,6 +256,13 @@ impl SidecarConfig {
             })
         }
     }
+}
+
+/// Names a configuration by its text: what the operator rendered last, what a sidecar has in force.
+pub fn hash(json: &[u8]) -> String {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, json);
+    let (short, _rest) = digest.as_ref().split_at(9);
+    URL_SAFE_NO_PAD.encode(short)
 }
 
 /// serde's own message quotes the offending value, which may be a secret.

@@ -1,1 +1,121 @@
-//! The reverse proxy that stands in front of a workload.
+//! The reverse proxy that stands in front of a workload, in its pod.
+//!
+//! | room | what is in it |
+//! |---|---|
+//! | `app` | the order in which a request is treated |
+//! | `decide`, `intent`, `headers`, `cookie`, `redirect`, `listeners` | pure rules |
+//! | `authenticate`, `bearer`, `provider`, `key_source`, `refreshed` | who it is |
+//! | `login`, `endpoints`, `answers`, `pages` | what is answered by us |
+//! | `forward`, `tunnel` | what is answered by the workload |
+//! | `live`, `reload` | the configuration in force |
+//! | `server`, `probe`, `exposure`, `report`, `status` | the pod around it |
+
+mod answers;
+mod app;
+mod args;
+mod authenticate;
+mod bearer;
+mod cookie;
+mod decide;
+mod ended;
+mod endpoints;
+mod exposure;
+mod forward;
+mod headers;
+mod intent;
+mod key_source;
+mod listeners;
+mod live;
+mod log;
+mod login;
+mod metrics;
+mod pages;
+mod probe;
+mod provider;
+mod redirect;
+mod refreshed;
+mod reload;
+mod report;
+mod server;
+mod status;
+mod tunnel;
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use globus_auth_core::clock::SystemClock;
+use globus_auth_core::runtime::http_client::HttpClient;
+use globus_auth_core::runtime::{admin, shutdown, telemetry};
+use globus_auth_core::sidecar_config::LogLevel;
+use tokio::net::TcpListener;
+
+pub use args::Args;
+
+/// Everything below this is ours; the rest of the path space is the workload's.
+const RESERVED_PREFIX: &str = "/oauth2";
+const START_PATH: &str = "/oauth2/start";
+const CALLBACK_PATH: &str = "/oauth2/callback";
+const SIGN_OUT_PATH: &str = "/oauth2/sign_out";
+
+/// Runs the sidecar until it is asked to stop.
+///
+/// # Errors
+/// What kept it from starting, in words for whoever reads the pod's log. Nothing after that is fatal.
+pub async fn run(args: Args) -> anyhow::Result<()> {
+    let stop = shutdown::requested().context("failed to listen for signals")?;
+    let level = telemetry::start(LogLevel::default()).context("failed to start logging")?;
+    let http = HttpClient::with_system_roots().context("failed to make an HTTP client")?;
+    let tools = live::Tools {
+        clock: Arc::new(SystemClock),
+        http,
+    };
+    let probes = serde_json::from_str(&args.probes).context("--probes is not what it must be")?;
+
+    let live = reload::read(&args.config, None, &tools).await?;
+    level.set(live.log_level);
+    let metrics = metrics::Metrics::default();
+    let upstream =
+        forward::Upstream::new(args.upstream_port).context("failed to address the workload")?;
+    let app = Arc::new(app::App::new(live, upstream, &tools, metrics.clone()));
+    let status = Arc::new(status::Status::new(Arc::clone(&app)));
+
+    let listeners = server::bind(&args.listen_address, args.listen_port)
+        .await
+        .with_context(|| format!("failed to listen on port {}", args.listen_port))?;
+    let admin_listener = server::bind(&["::".parse()?], args.admin_port)
+        .await
+        .with_context(|| format!("failed to listen on port {}", args.admin_port))?;
+    let ours = listeners
+        .iter()
+        .map(TcpListener::local_addr)
+        .collect::<Result<_, _>>()?;
+
+    tokio::spawn(reload::watch(
+        args.config,
+        Arc::clone(&app),
+        Arc::clone(&status),
+        tools,
+        level,
+    ));
+    tokio::spawn(exposure::watch(
+        Arc::clone(&status),
+        args.upstream_port,
+        ours,
+    ));
+    if let Some(token) = args.identity_token {
+        tokio::spawn(report::run(Arc::clone(&app), Arc::clone(&status), token));
+    }
+    let admin = admin::router(Arc::clone(&status), metrics.registry())
+        .merge(probe::router(probes, args.upstream_port));
+    for listener in admin_listener {
+        tokio::spawn(axum::serve(listener, admin.clone()).into_future());
+    }
+    tracing::info!(
+        port = args.listen_port,
+        config.hash = app.live().hash,
+        "serving"
+    );
+    server::serve(listeners, app::Proxy::new(app), stop).await;
+    tracing::info!("stopped");
+    Ok(())
+}

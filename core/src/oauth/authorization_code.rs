@@ -7,9 +7,9 @@ use oauth2::basic::{
 };
 use oauth2::{
     AccessToken, AsyncHttpClient, AuthType, AuthUrl, AuthorizationCode, ClientId, ClientSecret,
-    CsrfToken, EndpointNotSet, EndpointSet, ExtraTokenFields, PkceCodeChallenge, RedirectUrl,
-    RequestTokenError, Scope, StandardRevocableToken, StandardTokenResponse, TokenResponse,
-    TokenUrl,
+    CsrfToken, EndpointNotSet, EndpointSet, ExtraTokenFields, PkceCodeChallenge, PkceCodeVerifier,
+    RedirectUrl, RequestTokenError, Scope, StandardRevocableToken, StandardTokenResponse,
+    TokenResponse, TokenUrl,
 };
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
@@ -106,7 +106,7 @@ impl AuthorizationCodeClient {
         url
     }
 
-    /// Redeems `code` at the token endpoint.
+    /// Redeems `code` at the token endpoint, with the verifier of the login's transaction.
     ///
     /// The caller must have compared the state first.
     ///
@@ -115,7 +115,7 @@ impl AuthorizationCodeClient {
     pub async fn redeem<'c, C>(
         &'c self,
         code: String,
-        transaction: &LoginTransaction,
+        code_verifier: PkceCodeVerifier,
         http: &'c C,
     ) -> Result<Tokens, RedeemError<C::Error>>
     where
@@ -124,7 +124,7 @@ impl AuthorizationCodeClient {
         let response = self
             .client
             .exchange_code(AuthorizationCode::new(code))
-            .set_pkce_verifier(transaction.code_verifier())
+            .set_pkce_verifier(code_verifier)
             .request_async(http)
             .await
             .map_err(redeem_error)?;

@@ -3,30 +3,31 @@
 use url::form_urlencoded;
 
 /// An authorization response whose parameters are each present once. Nothing in it is trusted yet.
-#[derive(Debug, Eq, PartialEq)]
-pub struct AuthorizationResponse {
-    /// `state`, which names the login that this response claims to belong to.
-    pub state: String,
-    /// `iss` (RFC 9207 §2), if the provider sent it.
-    pub issuer: Option<String>,
-    /// A code, or an error.
-    pub outcome: Outcome,
-}
-
-/// How the provider answered.
 #[derive(Eq, PartialEq)]
-pub enum Outcome {
-    /// `code`: to be redeemed.
-    Code(String),
+pub enum AuthorizationResponse {
+    /// A code, to be redeemed once the state is known to be ours.
+    Code {
+        /// `state`, which names the login that this response claims to belong to.
+        state: String,
+        /// `code`.
+        code: String,
+        /// `iss` (RFC 9207 §2), if the provider sent it.
+        issuer: Option<String>,
+    },
     /// `error` (RFC 6749 §4.1.2.1, OpenID Connect Core §3.1.2.6).
-    Error(AuthorizationError),
+    Error {
+        /// `state`, which broken providers leave out.
+        state: Option<String>,
+        /// What went wrong.
+        error: AuthorizationError,
+    },
 }
 
-impl std::fmt::Debug for Outcome {
+impl std::fmt::Debug for AuthorizationResponse {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Code(_) => f.write_str("Code([redacted])"),
-            Self::Error(error) => write!(f, "Error({error:?})"),
+            Self::Code { .. } => f.write_str("Code([redacted])"),
+            Self::Error { error, .. } => write!(f, "Error({error:?})"),
         }
     }
 }
@@ -90,18 +91,19 @@ impl AuthorizationResponse {
                 return Err(BadResponse);
             }
         }
-        let [state, issuer, code, error] = found;
-        let outcome = match (code, error) {
-            (Some(code), None) if !code.is_empty() => Outcome::Code(code),
-            (_, Some(error)) => Outcome::Error(AuthorizationError::parse(&error)),
-            (Some(_) | None, None) => return Err(BadResponse),
-        };
-        let state = state.filter(|state| !state.is_empty()).ok_or(BadResponse)?;
-        Ok(Self {
-            state,
-            issuer,
-            outcome,
-        })
+        let [state, issuer, code, error] = found.map(|value| value.filter(|text| !text.is_empty()));
+        match (state, code, error) {
+            (state, _, Some(error)) => Ok(Self::Error {
+                state,
+                error: AuthorizationError::parse(&error),
+            }),
+            (Some(state), Some(code), None) => Ok(Self::Code {
+                state,
+                code,
+                issuer,
+            }),
+            (None, _, None) | (_, None, None) => Err(BadResponse),
+        }
     }
 }
 
@@ -122,26 +124,47 @@ mod tests {
 
     #[test]
     fn a_code_with_state_and_issuer_is_read() {
+        let query = "code=a%2Bb&state=s&iss=https%3A%2F%2Fop.test&session_state=x";
         assert_eq!(
-            AuthorizationResponse::parse(
-                "code=a%2Bb&state=s&iss=https%3A%2F%2Fop.test&session_state=x"
-            ),
-            Ok(AuthorizationResponse {
+            AuthorizationResponse::parse(query),
+            Ok(AuthorizationResponse::Code {
                 state: "s".to_owned(),
+                code: "a+b".to_owned(),
                 issuer: Some("https://op.test".to_owned()),
-                outcome: Outcome::Code("a+b".to_owned()),
             })
         );
     }
 
     #[rstest]
-    #[case("access_denied", AuthorizationError::AccessDenied)]
-    #[case("login_required", AuthorizationError::LoginRequired)]
-    #[case("server_error", AuthorizationError::TemporarilyUnavailable)]
-    #[case("%3Cscript%3E", AuthorizationError::Other)]
-    fn an_error_is_one_of_ours(#[case] code: &str, #[case] error: AuthorizationError) {
-        let response = AuthorizationResponse::parse(&format!("error={code}&state=s")).unwrap();
-        assert_eq!(response.outcome, Outcome::Error(error));
+    #[case(
+        "error=access_denied&state=s",
+        Some("s"),
+        AuthorizationError::AccessDenied
+    )]
+    #[case("error=login_required", None, AuthorizationError::LoginRequired)]
+    #[case(
+        "error=server_error&state=",
+        None,
+        AuthorizationError::TemporarilyUnavailable
+    )]
+    #[case("error=%3Cscript%3E&state=s", Some("s"), AuthorizationError::Other)]
+    #[case(
+        "error=access_denied&code=c&state=s",
+        Some("s"),
+        AuthorizationError::AccessDenied
+    )]
+    fn an_error_is_one_of_ours(
+        #[case] query: &str,
+        #[case] state: Option<&str>,
+        #[case] error: AuthorizationError,
+    ) {
+        assert_eq!(
+            AuthorizationResponse::parse(query),
+            Ok(AuthorizationResponse::Error {
+                state: state.map(str::to_owned),
+                error
+            })
+        );
     }
 
     #[rstest]
@@ -153,17 +176,15 @@ mod tests {
     #[case("code=c&state=s&state=t")]
     #[case("code=c&code=d&state=s")]
     #[case("code=c&state=s&iss=a&iss=b")]
+    #[case("error=a&error=b")]
     fn what_is_missing_or_ambiguous_is_refused(#[case] query: &str) {
         assert_eq!(AuthorizationResponse::parse(query), Err(BadResponse));
     }
 
     #[test]
-    fn an_error_beside_a_code_is_an_error() {
-        let response = AuthorizationResponse::parse("code=c&error=access_denied&state=s").unwrap();
-        assert_eq!(
-            response.outcome,
-            Outcome::Error(AuthorizationError::AccessDenied)
-        );
+    fn an_endless_parameter_is_refused() {
+        let query = format!("code={}&state=s", "c".repeat(4097));
+        assert_eq!(AuthorizationResponse::parse(&query), Err(BadResponse));
     }
 
     #[test]

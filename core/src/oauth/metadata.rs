@@ -16,8 +16,6 @@ pub struct ProviderMetadata {
     pub token_endpoint: Url,
     /// Where claims are that the ID token lacks.
     pub userinfo_endpoint: Option<Url>,
-    /// Where the signing keys are.
-    pub jwks_uri: Url,
     /// How the client shows its secret at the token endpoint.
     pub client_authentication: ClientAuthentication,
     /// Whether the authorization response carries `iss` (RFC 9207 §3); then it must.
@@ -39,7 +37,6 @@ struct Document {
     authorization_endpoint: String,
     token_endpoint: String,
     userinfo_endpoint: Option<String>,
-    jwks_uri: String,
     token_endpoint_auth_methods_supported: Option<Vec<String>>,
     #[serde(default)]
     authorization_response_iss_parameter_supported: bool,
@@ -71,13 +68,32 @@ impl ProviderMetadata {
                 .userinfo_endpoint
                 .map(|text| endpoint("userinfo_endpoint", &text))
                 .transpose()?,
-            jwks_uri: endpoint("jwks_uri", &document.jwks_uri)?,
             client_authentication: client_authentication(
                 document.token_endpoint_auth_methods_supported.as_deref(),
             ),
             response_has_issuer: document.authorization_response_iss_parameter_supported,
         })
     }
+}
+
+/// Where the signing keys of `issuer` are, from its discovery document. Issuers that only sign, such as
+/// a Kubernetes cluster or a CI service, publish little more than that.
+///
+/// # Errors
+/// [`BadMetadata`].
+pub fn jwks_uri(document: &[u8], issuer: &Issuer) -> Result<Url, BadMetadata> {
+    #[derive(Deserialize)]
+    struct Keys {
+        issuer: String,
+        jwks_uri: String,
+    }
+    let document: Keys = serde_json::from_slice(document).map_err(BadMetadata::Parse)?;
+    if document.issuer != issuer.as_str() {
+        return Err(BadMetadata::OtherIssuer {
+            found: document.issuer,
+        });
+    }
+    parse_endpoint("jwks_uri", &document.jwks_uri, issuer)
 }
 
 /// `client_secret_basic` is the default when the list is absent (OpenID Connect Discovery §3).
@@ -174,7 +190,6 @@ mod tests {
 
     #[rstest]
     #[case("token_endpoint", "http://auth.globus.org/token")]
-    #[case("jwks_uri", "http://auth.globus.org/jwk.json")]
     #[case("authorization_endpoint", "javascript:alert(1)")]
     #[case("userinfo_endpoint", "/v2/userinfo")]
     fn an_unsafe_endpoint_is_refused(#[case] member: &str, #[case] endpoint: &str) {
@@ -182,6 +197,23 @@ mod tests {
         document[member] = json!(endpoint);
         let error = parse(&document).unwrap_err();
         assert!(error.to_string().contains(member), "{error}");
+    }
+
+    #[rstest]
+    #[case("jwks_uri", json!("http://auth.globus.org/jwk.json"))]
+    #[case("issuer", json!("https://evil.test"))]
+    fn keys_of_another_issuer_or_over_plain_http_are_refused(
+        #[case] member: &str,
+        #[case] value: Value,
+    ) {
+        let mut document = globus();
+        let read = |document: &Value| jwks_uri(document.to_string().as_bytes(), &Issuer::globus());
+        assert_eq!(
+            read(&document).unwrap().as_str(),
+            "https://auth.globus.org/jwk.json"
+        );
+        document[member] = value;
+        assert!(read(&document).is_err());
     }
 
     #[rstest]

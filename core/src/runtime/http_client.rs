@@ -1,5 +1,6 @@
 //! Requests to identity providers and to the operator: small, bounded, and never redirected.
 
+use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -88,6 +89,15 @@ impl HttpClient {
         tokio::time::timeout(TIMEOUT, exchange)
             .await
             .map_err(|_elapsed| SendError::Timeout)?
+    }
+}
+
+impl<'c> oauth2::AsyncHttpClient<'c> for HttpClient {
+    type Error = SendError;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Vec<u8>>, SendError>> + Send + 'c>>;
+
+    fn call(&'c self, request: Request<Vec<u8>>) -> Self::Future {
+        Box::pin(self.send(request))
     }
 }
 

@@ -3,8 +3,7 @@ use std::sync::LazyLock;
 use aws_lc_rs::encoding::AsDer;
 use aws_lc_rs::rsa::{KeyPair, KeySize};
 use aws_lc_rs::signature::KeyPair as _;
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
 use jsonwebtoken::{EncodingKey, Header};
 use rstest::rstest;
 use serde_json::{Value, json};

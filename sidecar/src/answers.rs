@@ -1,0 +1,253 @@
+//! The answers that are ours to give, in the words that people read.
+
+use axum::body::Body;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use globus_auth_core::identity::Identity;
+use globus_auth_core::random;
+use http::header::{self, HeaderValue};
+use http::request::Parts;
+use http::{Response, StatusCode};
+use url::form_urlencoded;
+
+use crate::decide::Challenge;
+use crate::live::Live;
+use crate::pages::{Format, Page};
+use crate::redirect::ReturnTo;
+use crate::{SIGN_OUT_PATH, START_PATH};
+
+/// The address that starts a login and returns to `path`.
+pub(crate) fn start_address(path: &str) -> String {
+    let rd: String = form_urlencoded::byte_serialize(path.as_bytes()).collect();
+    format!("{START_PATH}?rd={rd}")
+}
+
+/// The address that starts a login in which the provider asks again who it is.
+fn other_account_address(path: &str) -> String {
+    format!("{}&prompt=login", start_address(path))
+}
+
+/// 401, with the way to authenticate (RFC 9110 §11.6.1, RFC 6750 §3).
+pub(crate) fn challenge(live: &Live, challenge: Challenge, request: &Parts) -> Response<Body> {
+    let realm = &live.proxy.name;
+    let (page, parameters) = match challenge {
+        Challenge::Missing => {
+            let path = ReturnTo::from_request(&request.uri, &live.external).into_path();
+            let page = Page::new(StatusCode::UNAUTHORIZED, "unauthorized", "Sign in first")
+                .paragraph(
+                    "This request came without a session or token, or the session has ended.",
+                )
+                .link("Sign in", start_address(&path));
+            (page, String::new())
+        }
+        Challenge::InvalidToken => {
+            let page = Page::new(
+                StatusCode::UNAUTHORIZED,
+                "invalid_token",
+                "The token is not valid",
+            )
+            .paragraph(
+                "The bearer token is expired, revoked, malformed, or not meant for this service.",
+            );
+            (page, ", error=\"invalid_token\"".to_owned())
+        }
+    };
+    let mut response = match challenge {
+        // Whoever sends a token is a program, whatever it says it accepts.
+        Challenge::InvalidToken => page.respond(Format::Json, live.external.authority()),
+        Challenge::Missing => page.respond(Format::of(&request.headers), live.external.authority()),
+    };
+    if let Ok(value) = HeaderValue::try_from(format!("Bearer realm=\"{realm}\"{parameters}")) {
+        response
+            .headers_mut()
+            .insert(header::WWW_AUTHENTICATE, value);
+    }
+    response
+}
+
+/// 403: known, and not on the list.
+pub(crate) fn not_allowed(live: &Live, identity: &Identity) -> Page {
+    Page::new(StatusCode::FORBIDDEN, "access_denied", "You do not have access")
+        .paragraph(format!(
+            "You are signed in as {}, and this account may not use {}. If you have another account, sign \
+             in with it; otherwise ask whoever runs this service to add you.",
+            identity.account(),
+            live.external.authority(),
+        ))
+        .link("Sign in with another account", other_account_address("/"))
+        .post("Sign out", SIGN_OUT_PATH)
+}
+
+/// 403: the address does not count.
+pub(crate) fn email_not_verified(live: &Live) -> Page {
+    Page::new(StatusCode::FORBIDDEN, "email_not_verified", "Your e-mail address is not verified")
+        .paragraph(format!(
+            "{} has not verified the e-mail address of your account. Verify it there, then sign in again.",
+            capitalised(live.provider.name())
+        ))
+        .link("Sign in again", start_address("/"))
+}
+
+/// 403: a callback that belongs to no login of this browser.
+pub(crate) fn no_such_login() -> Page {
+    Page::new(StatusCode::FORBIDDEN, "invalid_state", "This sign-in cannot be completed")
+        .paragraph(
+            "It was started more than 15 minutes ago, in another browser, or has been completed already. \
+             Nothing is wrong with your account.",
+        )
+        .link("Sign in again", start_address("/"))
+}
+
+/// 400: not a callback at all.
+pub(crate) fn bad_callback() -> Page {
+    Page::new(
+        StatusCode::BAD_REQUEST,
+        "invalid_request",
+        "This is not a sign-in response",
+    )
+    .paragraph("The address that brought you here lacks what a sign-in response must have.")
+    .link("Sign in", start_address("/"))
+}
+
+/// 403: the provider, or the user there, said no.
+pub(crate) fn refused_by_provider(live: &Live, code: &'static str) -> Page {
+    let name = capitalised(live.provider.name());
+    let sentence = match code {
+        "access_denied" => {
+            format!("{name} did not let the sign-in go on, or you cancelled it there.")
+        }
+        "temporarily_unavailable" => {
+            format!("{name} is not available just now. Try again in a minute.")
+        }
+        "consent_required" => format!("{name} needs your consent before you can sign in."),
+        "login_required" => format!("{name} needs you to log in first."),
+        _ => format!("{name} reported an error that this service does not know."),
+    };
+    Page::new(StatusCode::FORBIDDEN, code, "You are not signed in")
+        .paragraph(sentence)
+        .link("Sign in again", start_address("/"))
+}
+
+/// 403: what the provider returned does not fit the login.
+pub(crate) fn login_failed() -> Page {
+    Page::new(
+        StatusCode::FORBIDDEN,
+        "login_failed",
+        "The sign-in could not be completed",
+    )
+    .paragraph(
+        "The identity provider's answer did not fit this sign-in, so it was not accepted. Try once \
+             more; if it happens again, tell your administrator.",
+    )
+    .link("Sign in again", start_address("/"))
+}
+
+/// 503: nobody can log in just now.
+pub(crate) fn provider_down(live: &Live) -> Page {
+    Page::new(StatusCode::SERVICE_UNAVAILABLE, "provider_unavailable", "You cannot sign in just now")
+        .paragraph(format!(
+            "{} does not answer. Whoever is signed in already can go on working. Try again in a minute.",
+            capitalised(live.provider.name())
+        ))
+        .link("Try again", start_address("/"))
+}
+
+/// 502: the workload does not answer.
+pub(crate) fn workload_down() -> Page {
+    Page::new(StatusCode::BAD_GATEWAY, "bad_gateway", "The service does not answer").paragraph(
+        "You are signed in, but the service behind this page is not running or closed the connection. It \
+         may be starting: try again in a minute.",
+    )
+}
+
+/// 403: a page of another site tries to use this user's session.
+pub(crate) fn foreign_origin() -> Page {
+    Page::new(
+        StatusCode::FORBIDDEN,
+        "foreign_origin",
+        "This connection is not allowed",
+    )
+    .paragraph("A page of another site tried to open a connection with your session.")
+}
+
+/// 500.
+pub(crate) fn internal_error() -> Page {
+    Page::new(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "internal_error",
+        "Something went wrong here",
+    )
+    .paragraph("The request could not be handled. The administrator's log says more.")
+}
+
+/// 400: a request target that is no path.
+pub(crate) fn bad_target() -> Page {
+    Page::new(
+        StatusCode::BAD_REQUEST,
+        "invalid_request",
+        "The request cannot be understood",
+    )
+    .paragraph("The request target must be a path.")
+}
+
+/// 404 below our own prefix.
+pub(crate) fn no_such_page() -> Page {
+    Page::new(StatusCode::NOT_FOUND, "not_found", "There is no such page")
+        .paragraph("The path belongs to the sign-in service, which has no page of this name.")
+        .link("Go to the start page", "/")
+}
+
+/// 200: how to sign in.
+pub(crate) fn sign_in(live: &Live, path: &str) -> Page {
+    let label = match live.provider.name() {
+        "Globus" => "Sign in with Globus",
+        _ => "Sign in",
+    };
+    Page::new(StatusCode::OK, "sign_in", "Sign in")
+        .paragraph(format!(
+            "{} needs to know who you are.",
+            live.external.authority()
+        ))
+        .link(label, start_address(path))
+}
+
+/// 200: signed out.
+pub(crate) fn signed_out(live: &Live, provider: Option<String>) -> Page {
+    let page = Page::new(StatusCode::OK, "signed_out", "You are signed out").paragraph(format!(
+        "Your session at {} has ended.",
+        live.external.authority()
+    ));
+    let page = match provider {
+        Some(address) => page
+            .paragraph(format!(
+                "You may still be logged in at {}. On a shared computer, log out there, too.",
+                live.provider.name()
+            ))
+            .link("Log out there", address),
+        None => page,
+    };
+    page.link("Sign in again", start_address("/"))
+}
+
+/// 200: asks before signing out, because another site sent the browser here.
+pub(crate) fn confirm_sign_out() -> Page {
+    Page::new(StatusCode::OK, "confirm_sign_out", "Sign out?")
+        .paragraph("A link on another site asked to sign you out.")
+        .post("Sign out", SIGN_OUT_PATH)
+        .link("Stay signed in", "/")
+}
+
+/// A name under which the log has more. Random, and worth nothing to anybody else.
+pub(crate) fn reference() -> String {
+    random::bytes::<9>().map_or_else(
+        |_unavailable| "unknown".to_owned(),
+        |bytes| URL_SAFE_NO_PAD.encode(bytes),
+    )
+}
+
+fn capitalised(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| {
+        first.to_uppercase().chain(letters).collect()
+    })
+}

@@ -1,0 +1,245 @@
+//! The order in which every request is treated.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use axum::Router;
+use axum::body::Body;
+use futures_util::FutureExt;
+use globus_auth_core::clock::Clock;
+use globus_auth_core::identity::Identity;
+use http::header::{self, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+use tokio::sync::watch;
+use tower::ServiceExt;
+
+use crate::authenticate::authenticate;
+use crate::cookie;
+use crate::decide::{Decision, Permit, PermittedBy, decide};
+use crate::ended::{EndedSessions, SpentStates};
+use crate::forward::Upstream;
+use crate::headers;
+use crate::intent::Intent;
+use crate::live::{Live, Tools};
+use crate::log::Chain;
+use crate::metrics::Metrics;
+use crate::pages::Format;
+use crate::{RESERVED_PREFIX, answers, endpoints, login, tunnel};
+
+/// The proxy: state, and the way of a request through it.
+#[derive(Debug)]
+pub(crate) struct App {
+    live: ArcSwap<Live>,
+    /// Told of every new configuration, so that connections that are open can be checked again.
+    changed: watch::Sender<()>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) ended: EndedSessions,
+    pub(crate) spent: SpentStates,
+    pub(crate) metrics: Metrics,
+    upstream: Upstream,
+}
+
+impl App {
+    pub(crate) fn new(live: Live, upstream: Upstream, tools: &Tools, metrics: Metrics) -> Self {
+        Self {
+            live: ArcSwap::from_pointee(live),
+            changed: watch::Sender::new(()),
+            clock: Arc::clone(&tools.clock),
+            ended: EndedSessions::default(),
+            spent: SpentStates::default(),
+            metrics,
+            upstream,
+        }
+    }
+
+    /// The configuration in force.
+    pub(crate) fn live(&self) -> Arc<Live> {
+        self.live.load_full()
+    }
+
+    /// Puts a new configuration in force, for the next request and for open connections.
+    pub(crate) fn set_live(&self, live: Live) {
+        self.live.store(Arc::new(live));
+        self.changed.send_replace(());
+    }
+
+    /// Resolves when a new configuration no longer admits `identity`.
+    async fn no_longer_allowed(&self, identity: &Identity) {
+        let mut changed = self.changed.subscribe();
+        while self.live.load().rules.allow(identity) {
+            if changed.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// The way of a request through the proxy.
+#[derive(Clone, Debug)]
+pub(crate) struct Proxy {
+    app: Arc<App>,
+    endpoints: Router,
+}
+
+/// An answer, and what there is to say about it.
+struct Answered {
+    decision: &'static str,
+    user: Option<String>,
+    response: Response<Body>,
+}
+
+impl Proxy {
+    pub(crate) fn new(app: Arc<App>) -> Self {
+        Self {
+            endpoints: endpoints::router(Arc::clone(&app)),
+            app,
+        }
+    }
+
+    /// Treats one request.
+    ///
+    /// 1. A panic becomes a 500 of its own request and lets nobody in.
+    /// 2. What clients may not say is removed, before anything can read it.
+    /// 3. Targets that are no path are refused, so that what is decided is what is forwarded.
+    /// 4. Our own endpoints answer for themselves.
+    /// 5. Everything else is authenticated, decided on, and only then forwarded.
+    pub(crate) async fn serve(&self, request: Request<Body>) -> Response<Body> {
+        let started = tokio::time::Instant::now();
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        let answered = AssertUnwindSafe(self.answer(request)).catch_unwind().await;
+        let Answered {
+            decision,
+            user,
+            response,
+        } = answered.unwrap_or_else(|_panic| {
+            tracing::error!("a request panicked; this is a bug, please report it");
+            let page = answers::internal_error();
+            let response = page.respond(Format::Json, self.app.live().external.authority());
+            Answered {
+                decision: "error",
+                user: None,
+                response,
+            }
+        });
+        self.app.metrics.decided(decision);
+        let duration_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let status = response.status().as_u16();
+        tracing::info!(target: "access", %method, path, status, decision, user, duration_us, "request");
+        response
+    }
+
+    async fn answer(&self, mut request: Request<Body>) -> Answered {
+        let app = &self.app;
+        let live = app.live();
+        let anonymous = |decision, response| Answered {
+            decision,
+            user: None,
+            response,
+        };
+        headers::remove_claims_of_clients(request.headers_mut());
+        let format = Format::of(request.headers());
+        let host = live.external.authority();
+
+        let path = request.uri().path();
+        if !path.starts_with('/') || *request.method() == Method::CONNECT {
+            return anonymous("bad_request", answers::bad_target().respond(format, host));
+        }
+        if is_reserved(path) {
+            let Ok(response) = self.endpoints.clone().oneshot(request).await;
+            return anonymous("endpoint", response);
+        }
+        let found = authenticate(request.headers(), &live, &app.ended, app.clock.now()).await;
+        match decide(found.credentials, Intent::of(&request), &live.rules) {
+            Decision::Forward(permit) => {
+                let user = Some(permit.identity().subject.clone());
+                let response = app.forward(&permit, &live, found.renewal, request).await;
+                Answered {
+                    decision: "forward",
+                    user,
+                    response,
+                }
+            }
+            Decision::Deny(identity) => {
+                let mut response = answers::not_allowed(&live, &identity).respond(format, host);
+                if found.session.is_some() {
+                    response
+                        .headers_mut()
+                        .extend(cookie::clear(cookie::SESSION));
+                }
+                Answered {
+                    decision: "deny",
+                    user: Some(identity.subject),
+                    response,
+                }
+            }
+            Decision::StartLogin => {
+                let (request, _body) = request.into_parts();
+                anonymous("login", login::interrupt(app, &live, &request).await)
+            }
+            Decision::Challenge(challenge) => {
+                let (request, _body) = request.into_parts();
+                let known = endpoints::for_anybody(&request, challenge);
+                let challenge = || answers::challenge(&live, challenge, &request);
+                anonymous("challenge", known.unwrap_or_else(challenge))
+            }
+            Decision::Unavailable => anonymous(
+                "unavailable",
+                answers::provider_down(&live).respond(format, host),
+            ),
+        }
+    }
+}
+
+impl App {
+    async fn forward(
+        self: &Arc<Self>,
+        permit: &Permit,
+        live: &Live,
+        renewal: Option<HeaderValue>,
+        request: Request<Body>,
+    ) -> Response<Body> {
+        let (format, host) = (Format::of(request.headers()), live.external.authority());
+        if is_foreign_upgrade(&request, permit, live) {
+            return answers::foreign_origin().respond(format, host);
+        }
+        match self.upstream.forward(permit, live, request).await {
+            Ok(mut response) => {
+                if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                    let (app, identity) = (Arc::clone(self), permit.identity().clone());
+                    let ended = async move { app.no_longer_allowed(&identity).await };
+                    tunnel::connect(&mut response, ended, self.metrics.tunnels.clone());
+                }
+                response
+                    .headers_mut()
+                    .extend(renewal.map(|cookie| (header::SET_COOKIE, cookie)));
+                response
+            }
+            Err(error) => {
+                let reference = answers::reference();
+                tracing::warn!(error = %Chain(&error), request_id = %reference, "the workload did not answer");
+                answers::workload_down()
+                    .reference(reference)
+                    .respond(format, host)
+            }
+        }
+    }
+}
+
+/// Whether the path is one of ours. Exactly this prefix: a path that merely decodes to it is the
+/// workload's, and needs a login like any other.
+fn is_reserved(path: &str) -> bool {
+    path.strip_prefix(RESERVED_PREFIX)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// A WebSocket that a page of another origin opens with this user's cookie (RFC 6455 §10.2).
+fn is_foreign_upgrade(request: &Request<Body>, permit: &Permit, live: &Live) -> bool {
+    let headers = request.headers();
+    let own = live.external.origin();
+    permit.by() == PermittedBy::Session
+        && headers.contains_key(header::UPGRADE)
+        && headers
+            .get(header::ORIGIN)
+            .is_some_and(|origin| origin.as_bytes() != own.as_bytes())
+}

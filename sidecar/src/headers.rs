@@ -1,0 +1,269 @@
+//! Which headers pass: what clients may not say, what hops may not see, and who the user is.
+
+use globus_auth_core::identity::Identity;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+/// The header with the user's address, which workloads such as MLflow plugins read.
+const X_FORWARDED_EMAIL: HeaderName = HeaderName::from_static("x-forwarded-email");
+const X_FORWARDED_USER: HeaderName = HeaderName::from_static("x-forwarded-user");
+const X_FORWARDED_PREFERRED_USERNAME: HeaderName =
+    HeaderName::from_static("x-forwarded-preferred-username");
+const X_AUTH_REQUEST_EMAIL: HeaderName = HeaderName::from_static("x-auth-request-email");
+const X_AUTH_REQUEST_USER: HeaderName = HeaderName::from_static("x-auth-request-user");
+const X_AUTH_REQUEST_PREFERRED_USERNAME: HeaderName =
+    HeaderName::from_static("x-auth-request-preferred-username");
+
+/// Names, with `-` for `_`, by which a workload may learn who the user is, where the request came
+/// from, or what was asked for. A client's word on these never counts, whether we set them or not.
+const NOT_FOR_CLIENTS: [&str; 14] = [
+    "client-ip",
+    "forwarded",
+    "remote-email",
+    "remote-groups",
+    "remote-user",
+    "true-client-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-email",
+    "x-original-uri",
+    "x-original-url",
+    "x-real-ip",
+    "x-rewrite-url",
+    "x-user",
+];
+const NOT_FOR_CLIENTS_PREFIXES: [&str; 4] = [
+    "x-auth-request-",
+    "x-forwarded-",
+    "x-globus-auth-",
+    "x-remote-",
+];
+
+/// Removes every header that is not for clients to set.
+///
+/// Case never matters; `_` counts as `-`, because CGI, WSGI and PHP make both into the same variable
+/// (CVE-2025-64484 of another proxy).
+pub(crate) fn remove_claims_of_clients(headers: &mut HeaderMap) {
+    let claimed: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| !is_for_clients(name.as_str()))
+        .cloned()
+        .collect();
+    for name in claimed {
+        headers.remove(name);
+    }
+}
+
+fn is_for_clients(name: &str) -> bool {
+    // Most names are decided by their first letter, without a copy.
+    if !matches!(
+        name.as_bytes().first(),
+        Some(b'c' | b'f' | b'r' | b't' | b'x')
+    ) {
+        return true;
+    }
+    let normal = |byte: u8| if byte == b'_' { b'-' } else { byte };
+    let equals = |known: &&str| known.bytes().eq(name.bytes().map(normal));
+    let starts_with = |prefix: &&str| {
+        name.len() >= prefix.len()
+            && prefix
+                .bytes()
+                .eq(name.bytes().take(prefix.len()).map(normal))
+    };
+    !NOT_FOR_CLIENTS.iter().any(equals) && !NOT_FOR_CLIENTS_PREFIXES.iter().any(starts_with)
+}
+
+/// Removes what belongs to one connection (RFC 9110 §7.6.1): the headers that `Connection` lists,
+/// `Connection` itself, and those that older senders forget to list.
+///
+/// `TE: trailers` stays, because gRPC needs it and we do pass trailers on.
+pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    let listed: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|b| *b == b','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+        .collect();
+    let accepts_trailers = headers.get_all(header::TE).iter().any(|value| {
+        value
+            .as_bytes()
+            .split(|b| *b == b',')
+            .any(|t| t.trim_ascii().eq_ignore_ascii_case(b"trailers"))
+    });
+    for name in listed.iter().chain(&HOP_BY_HOP) {
+        headers.remove(name);
+    }
+    if accepts_trailers {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+}
+
+const HOP_BY_HOP: [HeaderName; 8] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    HeaderName::from_static("proxy-connection"),
+    header::TE,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+/// Tells the workload who the user is. Called after everything of the same name was removed.
+pub(crate) fn set_identity(headers: &mut HeaderMap, identity: &Identity) {
+    let email = identity
+        .email
+        .as_ref()
+        .map(globus_auth_core::email::Email::as_str);
+    let pairs = [
+        (X_FORWARDED_USER, Some(identity.subject.as_str())),
+        (X_FORWARDED_EMAIL, email),
+        (
+            X_FORWARDED_PREFERRED_USERNAME,
+            Some(identity.username.as_str()),
+        ),
+    ];
+    insert_all(headers, pairs);
+    set_auth_request(headers, identity);
+}
+
+/// The answer of `/oauth2/auth` to an nginx that asks, in the names that it copies from there.
+pub(crate) fn set_auth_request(headers: &mut HeaderMap, identity: &Identity) {
+    let email = identity
+        .email
+        .as_ref()
+        .map(globus_auth_core::email::Email::as_str);
+    let pairs = [
+        (X_AUTH_REQUEST_USER, Some(identity.subject.as_str())),
+        (X_AUTH_REQUEST_EMAIL, email),
+        (
+            X_AUTH_REQUEST_PREFERRED_USERNAME,
+            Some(identity.username.as_str()),
+        ),
+    ];
+    insert_all(headers, pairs);
+}
+
+/// Inserts or removes, so that nothing of an earlier value can survive.
+fn insert_all<const N: usize>(headers: &mut HeaderMap, pairs: [(HeaderName, Option<&str>); N]) {
+    for (name, value) in pairs {
+        match value.and_then(|text| HeaderValue::from_bytes(text.as_bytes()).ok()) {
+            Some(value) => drop(headers.insert(name, value)),
+            None => drop(headers.remove(name)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
+        pairs
+            .iter()
+            .map(|(name, value)| {
+                (
+                    HeaderName::from_bytes(name.as_bytes()).unwrap(),
+                    HeaderValue::from_str(value).unwrap(),
+                )
+            })
+            .collect()
+    }
+
+    #[rstest]
+    #[case("X-Forwarded-Email")]
+    #[case("x_forwarded_email")]
+    #[case("X_FORWARDED-Email")]
+    #[case("X-Forwarded-User")]
+    #[case("X-Forwarded-Groups")]
+    #[case("X-Forwarded-Access-Token")]
+    #[case("X-Auth-Request-Redirect")]
+    #[case("X-Auth-Request-Anything")]
+    #[case("X-Forwarded-Host")]
+    #[case("X-Forwarded-For")]
+    #[case("Forwarded")]
+    #[case("X-Original-URL")]
+    #[case("X_Original_URI")]
+    #[case("X-Rewrite-Url")]
+    #[case("X-Real-IP")]
+    #[case("X-Email")]
+    #[case("Remote-User")]
+    #[case("X-Remote-User")]
+    #[case("X-Globus-Auth-Session")]
+    fn a_client_cannot_claim(#[case] name: &str) {
+        let mut headers = headers(&[(name, "mallory"), (name, "again"), ("accept", "*/*")]);
+        remove_claims_of_clients(&mut headers);
+        assert_eq!(
+            headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(),
+            ["accept"]
+        );
+    }
+
+    #[rstest]
+    #[case("X-Requested-With")]
+    #[case("X-CSRF-Token")]
+    #[case("Traceparent")]
+    #[case("Referer")]
+    #[case("From")]
+    #[case("Cookie")]
+    #[case("Content-Type")]
+    #[case("X-Forwarded")]
+    fn other_headers_pass(#[case] name: &str) {
+        let mut headers = headers(&[(name, "value")]);
+        remove_claims_of_clients(&mut headers);
+        assert_eq!(headers.len(), 1);
+    }
+
+    #[test]
+    fn hop_by_hop_headers_go_and_trailers_stay_possible() {
+        let mut headers = headers(&[
+            ("connection", "keep-alive, X-Private"),
+            ("connection", "upgrade"),
+            ("keep-alive", "timeout=5"),
+            ("x-private", "1"),
+            ("te", "gzip, trailers"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "websocket"),
+            ("proxy-authorization", "Basic x"),
+            ("accept", "*/*"),
+        ]);
+        remove_hop_by_hop(&mut headers);
+        assert_eq!(
+            headers,
+            self::headers(&[("accept", "*/*"), ("te", "trailers")])
+        );
+    }
+
+    #[test]
+    fn a_connection_header_cannot_remove_our_identity() {
+        let identity = Identity {
+            subject: "s".to_owned(),
+            email: Some("alice@example.org".parse().unwrap()),
+            username: "alice".to_owned(),
+            name: None,
+        };
+        let mut headers = headers(&[
+            ("connection", "X-Forwarded-Email"),
+            ("x-forwarded-email", "m@x"),
+        ]);
+        remove_claims_of_clients(&mut headers);
+        remove_hop_by_hop(&mut headers);
+        set_identity(&mut headers, &identity);
+        assert_eq!(headers["x-forwarded-email"], "alice@example.org");
+        assert!(!headers.contains_key("connection"));
+    }
+
+    #[test]
+    fn an_identity_without_address_leaves_no_old_address() {
+        let identity = Identity {
+            subject: "s".to_owned(),
+            email: None,
+            username: "s".to_owned(),
+            name: None,
+        };
+        let mut headers = headers(&[("x-forwarded-email", "m@x")]);
+        set_identity(&mut headers, &identity);
+        assert!(!headers.contains_key("x-forwarded-email"));
+    }
+}

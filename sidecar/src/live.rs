@@ -1,0 +1,153 @@
+//! The configuration in force: what the operator wrote, ready for use by every request.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use globus_auth_core::clock::Clock;
+use globus_auth_core::runtime::http_client::{BadTrust, HttpClient};
+use globus_auth_core::sealer::{BadKeys, Context, Sealer};
+use globus_auth_core::session::Limits;
+use globus_auth_core::sidecar_config::{self as config, SidecarConfig};
+use globus_auth_core::url::ExternalUrl;
+
+use crate::bearer::BearerVerifier;
+use crate::decide::Rules;
+use crate::provider::Provider;
+
+/// Everything that a request needs of the configuration. Immutable: a new configuration is a new
+/// value, and each request sees one of them from its beginning to its end.
+#[derive(Debug)]
+pub(crate) struct Live {
+    /// Of the text that this was read from, in hexadecimal.
+    pub(crate) hash: String,
+    pub(crate) proxy: config::ProxyReference,
+    pub(crate) external: ExternalUrl,
+    pub(crate) rules: Rules,
+    pub(crate) limits: Limits,
+    pub(crate) sessions: Sealer,
+    pub(crate) transactions: Sealer,
+    pub(crate) provider: Arc<Provider>,
+    pub(crate) bearer: Arc<BearerVerifier>,
+    pub(crate) upstream: config::Upstream,
+    pub(crate) operator: Operator,
+    pub(crate) log_level: config::LogLevel,
+}
+
+/// Where reports go.
+#[derive(Clone, Debug)]
+pub(crate) struct Operator {
+    pub(crate) url: String,
+    pub(crate) http: HttpClient,
+}
+
+impl Live {
+    /// Makes `config` ready. What `previous` has learnt about a provider that stays is kept, so that an
+    /// edit of the allowlist costs no discovery and forgets no token.
+    ///
+    /// # Errors
+    /// [`BadLive`].
+    pub(crate) fn new(
+        config: SidecarConfig,
+        hash: String,
+        previous: Option<&Self>,
+        tools: &Tools,
+    ) -> Result<Self, BadLive> {
+        let keys: Vec<_> = config
+            .session_keys
+            .iter()
+            .map(|key| (key.id, key.key.bytes().clone()))
+            .collect();
+        // A cookie belongs to one proxy, one provider and one client there: change any of them, and
+        // everybody logs in again.
+        let binding = [
+            config.proxy.uid.as_str(),
+            config.provider.issuer.as_str(),
+            config.provider.client_id.as_str(),
+        ];
+        let sealer = |purpose| {
+            Sealer::new(
+                &keys,
+                Context {
+                    purpose,
+                    binding: &binding,
+                },
+            )
+        };
+        let provider = provider(&config, previous, tools);
+        let bearer = bearer(&config, &provider, previous, tools);
+        Ok(Self {
+            hash,
+            rules: Rules::new(&config.access),
+            limits: Limits {
+                idle: Duration::from_secs(config.session.idle_timeout_seconds.into()),
+                absolute: Duration::from_secs(config.session.absolute_timeout_seconds.into()),
+            },
+            sessions: sealer("session").map_err(BadLive::Keys)?,
+            transactions: sealer("login").map_err(BadLive::Keys)?,
+            operator: Operator {
+                http: HttpClient::with_authorities(&config.operator.certificate_authorities)
+                    .map_err(BadLive::Operator)?,
+                url: config.operator.url,
+            },
+            proxy: config.proxy,
+            external: config.external_url,
+            provider,
+            bearer,
+            upstream: config.upstream,
+            log_level: config.log_level,
+        })
+    }
+}
+
+fn provider(config: &SidecarConfig, previous: Option<&Live>, tools: &Tools) -> Arc<Provider> {
+    let SidecarConfig {
+        provider,
+        external_url,
+        ..
+    } = config;
+    let kept = previous
+        .map(|live| &live.provider)
+        .filter(|p| p.is(provider, external_url));
+    let new = || {
+        Arc::new(Provider::new(
+            provider.clone(),
+            external_url,
+            tools.http.clone(),
+        ))
+    };
+    kept.map_or_else(new, Arc::clone)
+}
+
+fn bearer(
+    config: &SidecarConfig,
+    provider: &Arc<Provider>,
+    previous: Option<&Live>,
+    tools: &Tools,
+) -> Arc<BearerVerifier> {
+    let is_same = |old: &&Arc<BearerVerifier>| *old.config() == config.bearer && old.asks(provider);
+    let kept = previous.map(|live| &live.bearer).filter(is_same);
+    let new = || {
+        Arc::new(BearerVerifier::new(
+            config.bearer.clone(),
+            Arc::clone(provider),
+            tools,
+        ))
+    };
+    kept.map_or_else(new, Arc::clone)
+}
+
+/// What outlives a configuration.
+#[derive(Clone, Debug)]
+pub(crate) struct Tools {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) http: HttpClient,
+}
+
+/// Why a configuration that could be read cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BadLive {
+    #[error("sessionKeys cannot be used")]
+    Keys(#[source] BadKeys),
+    #[error("operator.certificateAuthorities cannot be used")]
+    Operator(#[source] BadTrust),
+}

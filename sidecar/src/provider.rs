@@ -1,0 +1,296 @@
+//! The identity provider, as this proxy uses it: starts logins, and turns codes into identities.
+
+use std::sync::Arc;
+
+use globus_auth_core::clock::UnixSeconds;
+use globus_auth_core::identity::{BadIdentity, Identity};
+use globus_auth_core::oauth::authorization_code::{
+    AuthorizationCodeClient, BadRegistration, Prompt, RedeemError, Registration, Tokens,
+};
+use globus_auth_core::oauth::claims::Claims;
+use globus_auth_core::oauth::id_token::{self, BadIdToken, Login};
+use globus_auth_core::oauth::metadata::ProviderMetadata;
+use globus_auth_core::runtime::http_client::{HttpClient, SendError};
+use globus_auth_core::sidecar_config::{Provider as Config, ProviderKind};
+use globus_auth_core::transaction::LoginTransaction;
+use globus_auth_core::url::ExternalUrl;
+use http::{Request, StatusCode, header};
+use url::Url;
+
+use crate::key_source::{FetchError, KeySource, MAX_AGE, get};
+use crate::refreshed::Refreshed;
+
+/// One provider and our client there. Discovered at the first login, so that a sidecar starts, and
+/// serves the sessions that exist, while the provider is down.
+#[derive(Debug)]
+pub(crate) struct Provider {
+    config: Config,
+    redirect_uri: String,
+    http: HttpClient,
+    discovered: Refreshed<Discovered, DiscoverError>,
+    keys: Arc<KeySource>,
+}
+
+#[derive(Debug)]
+struct Discovered {
+    metadata: ProviderMetadata,
+    client: AuthorizationCodeClient,
+}
+
+impl Provider {
+    pub(crate) fn new(config: Config, external: &ExternalUrl, http: HttpClient) -> Self {
+        let keys = Arc::new(KeySource::new(config.issuer.clone(), http.clone()));
+        let redirect_uri = external.join(crate::CALLBACK_PATH);
+        Self {
+            config,
+            redirect_uri,
+            http,
+            discovered: Refreshed::default(),
+            keys,
+        }
+    }
+
+    /// Whether `other` is another provider or client, so that nothing learnt about it holds.
+    pub(crate) fn is(&self, other: &Config, external: &ExternalUrl) -> bool {
+        use secrecy::ExposeSecret;
+        let Config {
+            kind,
+            issuer,
+            client_id,
+            client_secret,
+            scopes,
+            email_verification,
+        } = other;
+        self.config.kind == *kind
+            && self.config.issuer == *issuer
+            && self.config.client_id == *client_id
+            && self.config.client_secret.expose_secret() == client_secret.expose_secret()
+            && self.config.scopes == *scopes
+            && self.config.email_verification == *email_verification
+            && self.redirect_uri == external.join(crate::CALLBACK_PATH)
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// What the provider is called on pages.
+    pub(crate) fn name(&self) -> &'static str {
+        match self.config.kind {
+            ProviderKind::Globus => "Globus",
+            ProviderKind::OIDC => "your identity provider",
+        }
+    }
+
+    /// Where a browser goes to log in.
+    ///
+    /// # Errors
+    /// The provider could not be discovered.
+    pub(crate) async fn authorization_url(
+        &self,
+        transaction: &LoginTransaction,
+        prompt: Prompt,
+    ) -> Result<Url, LoginError> {
+        let discovered = self.discovered().await?;
+        Ok(discovered.client.authorization_url(transaction, prompt))
+    }
+
+    /// Where a browser goes to log out of the provider itself, if we know. Nothing is fetched for it.
+    pub(crate) async fn sign_out_url(&self, external: &ExternalUrl) -> Option<Url> {
+        let discovered = self.discovered().await.ok()?;
+        match self.config.kind {
+            ProviderKind::OIDC => None,
+            ProviderKind::Globus => {
+                let mut url = discovered
+                    .metadata
+                    .authorization_endpoint
+                    .join("/v2/web/logout")
+                    .ok()?;
+                url.query_pairs_mut()
+                    .append_pair("client_id", &self.config.client_id)
+                    .append_pair("redirect_uri", &external.origin())
+                    .append_pair("redirect_name", external.authority());
+                Some(url)
+            }
+        }
+    }
+
+    /// Turns the code of `transaction` into the identity of whoever logged in.
+    ///
+    /// # Errors
+    /// [`LoginError`]: nobody is logged in.
+    pub(crate) async fn redeem(
+        &self,
+        code: String,
+        issuer: Option<&str>,
+        transaction: &LoginTransaction,
+        now: UnixSeconds,
+    ) -> Result<Identity, LoginError> {
+        let discovered = self.discovered().await?;
+        self.check_response_issuer(issuer, &discovered.metadata)?;
+        let tokens = discovered
+            .client
+            .redeem(code, transaction.code_verifier(), &self.http)
+            .await
+            .map_err(LoginError::Redeem)?;
+        let nonce = transaction.nonce();
+        let login = Login {
+            client_id: &self.config.client_id,
+            issuer: &self.config.issuer,
+            nonce: &nonce,
+        };
+        let id_token = secrecy::ExposeSecret::expose_secret(&tokens.id_token);
+        let mut claims = self
+            .keys
+            .verify(|keys| id_token::verify(id_token, keys, login, now))
+            .await
+            .map_err(LoginError::Keys)?
+            .map_err(LoginError::IdToken)?;
+        if claims.get("email").is_none() {
+            self.add_userinfo(&mut claims, &tokens, &discovered.metadata)
+                .await?;
+        }
+        Identity::from_claims(&claims, self.config.email_verification).map_err(LoginError::Identity)
+    }
+
+    /// RFC 9207 §2.4: a response that names another issuer belongs to a mix-up; so does one without
+    /// issuer if the provider always names it.
+    fn check_response_issuer(
+        &self,
+        issuer: Option<&str>,
+        metadata: &ProviderMetadata,
+    ) -> Result<(), LoginError> {
+        match issuer {
+            Some(issuer) if issuer == self.config.issuer.as_str() => Ok(()),
+            None if !metadata.response_has_issuer => Ok(()),
+            Some(_) | None => Err(LoginError::ResponseIssuer),
+        }
+    }
+
+    /// Adds what the ID token lacks. The `sub` must be the ID token's (OpenID Connect Core §5.3.2).
+    async fn add_userinfo(
+        &self,
+        claims: &mut Claims,
+        tokens: &Tokens,
+        metadata: &ProviderMetadata,
+    ) -> Result<(), LoginError> {
+        let Some(endpoint) = &metadata.userinfo_endpoint else {
+            return Ok(());
+        };
+        let request = Request::get(endpoint.as_str())
+            .header(header::ACCEPT, "application/json")
+            .header(
+                header::AUTHORIZATION,
+                format!("Bearer {}", tokens.access_token.secret()),
+            )
+            .body(Vec::new())
+            .map_err(|_invalid| LoginError::Userinfo)?;
+        let response = self
+            .http
+            .send(request)
+            .await
+            .map_err(LoginError::SendUserinfo)?;
+        if response.status() != StatusCode::OK {
+            return Err(LoginError::Userinfo);
+        }
+        let userinfo: Claims =
+            serde_json::from_slice(response.body()).map_err(|_format| LoginError::Userinfo)?;
+        if userinfo.subject().is_none() || userinfo.subject() != claims.subject() {
+            return Err(LoginError::UserinfoSubject);
+        }
+        claims.fill_from(userinfo);
+        Ok(())
+    }
+
+    /// The token endpoint, for what lies next to it.
+    pub(crate) async fn token_endpoint(&self) -> Result<Url, LoginError> {
+        Ok(self.discovered().await?.metadata.token_endpoint.clone())
+    }
+
+    async fn discovered(&self) -> Result<Arc<Discovered>, LoginError> {
+        self.discovered
+            .get(MAX_AGE, async || self.discover().await)
+            .await
+            .map_err(LoginError::Discover)
+    }
+
+    async fn discover(&self) -> Result<Discovered, DiscoverError> {
+        let document = get(&self.http, &self.config.issuer.discovery_url())
+            .await
+            .map_err(DiscoverError::Fetch)?;
+        let metadata = ProviderMetadata::parse(&document, &self.config.issuer)
+            .map_err(|error| DiscoverError::Fetch(FetchError::BadMetadata(error)))?;
+        let registration = Registration {
+            client_id: &self.config.client_id,
+            client_secret: &self.config.client_secret,
+            redirect_uri: &self.redirect_uri,
+            scopes: &self.config.scopes,
+        };
+        let client = AuthorizationCodeClient::new(&metadata, registration)
+            .map_err(DiscoverError::Registration)?;
+        Ok(Discovered { metadata, client })
+    }
+}
+
+/// Why a provider is not known.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DiscoverError {
+    #[error(transparent)]
+    Fetch(FetchError),
+    #[error("failed to register")]
+    Registration(#[source] BadRegistration),
+}
+
+/// Why a login did not end with an identity.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LoginError {
+    #[error("failed to discover the provider")]
+    Discover(#[source] Arc<DiscoverError>),
+    #[error("the ID token does not belong to this login")]
+    IdToken(#[source] BadIdToken),
+    #[error("the provider names no identity that counts")]
+    Identity(#[source] BadIdentity),
+    #[error("failed to get the provider's keys")]
+    Keys(#[source] Arc<FetchError>),
+    #[error("failed to redeem the code")]
+    Redeem(#[source] RedeemError<SendError>),
+    #[error("the authorization response names another issuer, or none although it must")]
+    ResponseIssuer,
+    #[error("failed to reach the userinfo endpoint")]
+    SendUserinfo(#[source] SendError),
+    #[error("the userinfo endpoint did not answer with claims")]
+    Userinfo,
+    #[error("the userinfo endpoint answered about another user")]
+    UserinfoSubject,
+}
+
+impl LoginError {
+    /// Whether the provider did not answer, so that trying again later may help.
+    pub(crate) fn is_outage(&self) -> bool {
+        match self {
+            Self::Discover(_)
+            | Self::Keys(_)
+            | Self::SendUserinfo(_)
+            | Self::Redeem(RedeemError::Send(_) | RedeemError::Parse) => true,
+            Self::Redeem(RedeemError::NoIdToken | RedeemError::Refused { .. })
+            | Self::IdToken(_)
+            | Self::Identity(_)
+            | Self::ResponseIssuer
+            | Self::Userinfo
+            | Self::UserinfoSubject => false,
+        }
+    }
+
+    /// The metric label.
+    pub(crate) fn category(&self) -> &'static str {
+        match self {
+            Self::Discover(_) => "discover",
+            Self::IdToken(_) => "id_token",
+            Self::Identity(_) => "identity",
+            Self::Keys(_) => "keys",
+            Self::Redeem(_) => "redeem",
+            Self::ResponseIssuer => "response_issuer",
+            Self::SendUserinfo(_) | Self::Userinfo | Self::UserinfoSubject => "userinfo",
+        }
+    }
+}
