@@ -1,0 +1,58 @@
+//! The types and reasons of the conditions of a `GlobusAuthProxy`.
+
+/// Condition types, in the order in which they are shown.
+pub mod types {
+    /// Everything below is True, or does not matter yet.
+    pub const READY: &str = "Ready";
+    /// The resource can be carried out.
+    pub const CONFIG_VALID: &str = "ConfigValid";
+    /// The client's id and secret were found.
+    pub const CREDENTIALS_RESOLVED: &str = "CredentialsResolved";
+    /// Every pod that the selector matches has the sidecar.
+    pub const INJECTED: &str = "Injected";
+    /// The workload cannot be reached beside the sidecar.
+    pub const UPSTREAM_PROTECTED: &str = "UpstreamProtected";
+}
+
+/// The type of the condition that the operator writes on a pod for its sidecar.
+pub const POD_UPSTREAM_PROTECTED: &str = "globus-auth.dev/UpstreamProtected";
+/// The type of the condition that says which configuration a pod's sidecar has in force.
+pub const POD_CONFIG_APPLIED: &str = "globus-auth.dev/ConfigApplied";
+
+/// Condition reasons.
+pub mod reasons {
+    /// The ConfigMap of `emailsFrom`, or its key, is missing or unreadable.
+    pub const ALLOWLIST_UNUSABLE: &str = "AllowlistUnusable";
+    /// Every sidecar has the newest configuration, or will have it in a moment.
+    pub const APPLIED: &str = "Applied";
+    /// A sidecar refused the newest configuration and keeps the last good one.
+    pub const CONFIG_REFUSED: &str = "ConfigRefused";
+    /// Another, older proxy selects the same pods.
+    pub const CONFLICT: &str = "Conflict";
+    /// Both keys were found.
+    pub const FOUND: &str = "Found";
+    /// Pods were refused by the webhook.
+    pub const INJECTION_REFUSED: &str = "InjectionRefused";
+    /// The sidecar is in every pod.
+    pub const INJECTED: &str = "Injected";
+    /// The resource is not what it must be.
+    pub const INVALID: &str = "Invalid";
+    /// The workload listens on an address that other pods can reach.
+    pub const LISTENING_ON_ALL_INTERFACES: &str = "ListeningOnAllInterfaces";
+    /// The workload listens on loopback only.
+    pub const LISTENING_ON_LOOPBACK: &str = "ListeningOnLoopback";
+    /// The selector matches no pod.
+    pub const NO_PODS: &str = "NoPods";
+    /// No sidecar has reported yet.
+    pub const NOT_REPORTED: &str = "NotReported";
+    /// Pods that the selector matches have no sidecar.
+    pub const PODS_NOT_INJECTED: &str = "PodsNotInjected";
+    /// Everything is as it should be.
+    pub const READY: &str = "Ready";
+    /// The Secret is there, but lacks a key or has an empty one.
+    pub const SECRET_MALFORMED: &str = "SecretMalformed";
+    /// There is no such Secret.
+    pub const SECRET_NOT_FOUND: &str = "SecretNotFound";
+    /// The resource can be carried out.
+    pub const VALID: &str = "Valid";
+}

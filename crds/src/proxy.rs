@@ -1,0 +1,518 @@
+//! `GlobusAuthProxy`: login in front of one workload.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Puts a login in front of one workload of the same namespace. Nobody reaches the workload without a
+/// login at the identity provider and a place in `access`.
+///
+/// Label the workload's pods with `globus-auth.dev/inject: enabled`; the proxy is added to each of them
+/// when it is created. Register `externalUrl` plus `/oauth2/callback` as redirect address at the provider.
+#[derive(Clone, CustomResource, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[kube(
+    group = "globus-auth.dev",
+    version = "v1alpha1",
+    kind = "GlobusAuthProxy",
+    plural = "globusauthproxies",
+    shortname = "gap",
+    category = "globus-auth",
+    namespaced,
+    status = "GlobusAuthProxyStatus",
+    derive = "PartialEq",
+    doc = "Puts a login in front of one workload of the same namespace.",
+    selectable = ".spec.provider.type",
+    selectable = ".spec.provider.clientSecretRef.name",
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].status"#
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].reason"#
+    ),
+    printcolumn(name = "URL", type_ = "string", json_path = ".spec.externalUrl"),
+    printcolumn(name = "Pods", type_ = "integer", json_path = ".status.pods.injected"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(
+        name = "Provider",
+        type_ = "string",
+        json_path = ".spec.provider.type",
+        priority = "1"
+    ),
+    printcolumn(name = "Stale", type_ = "integer", json_path = ".status.pods.stale", priority = "1"),
+    validation = Rule::new("size(self.metadata.name) <= 63").message("metadata.name must not be longer than 63 characters")
+)]
+#[x_kube(
+    validation = Rule::new("self.provider.type == 'Globus' || !has(self.bearer) || !has(self.bearer.introspection) || self.bearer.introspection == 'Disabled'")
+        .message("bearer.introspection works with provider type Globus only; set it to Disabled and name an issuer in bearer.jwt instead")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct GlobusAuthProxySpec {
+    /// Where the proxy runs. `Sidecar`: as a container in each pod of the workload.
+    #[serde(default)]
+    pub mode: Mode,
+
+    /// The pods that this proxy protects, by their labels. If two proxies select the same pod, the older
+    /// one protects it and the other one gets the condition `Injected=False`, reason `Conflict`.
+    pub selector: Selector,
+
+    /// The workload behind the proxy.
+    pub upstream: Upstream,
+
+    /// The address that users type, such as `https://mlflow.example.org`: scheme, host and port, no path.
+    /// It must be https; http is accepted only for localhost and other loopback addresses, for trying
+    /// things out. The identity provider sends users back to this address plus `/oauth2/callback`, which
+    /// must be registered there.
+    #[schemars(length(min = 9, max = 512))]
+    #[x_kube(
+        validation = Rule::new(r"self.matches('^https://[^/?#@\\s]+/?$') || self.matches('^http://(localhost|[a-z0-9.-]+\\.localhost|127\\.[0-9.]+|\\[::1\\])(:[0-9]+)?/?$')")
+            .message("externalUrl must be https://host[:port] without a path (http:// only for localhost), such as https://mlflow.example.org")
+    )]
+    pub external_url: String,
+
+    /// Who vouches for users.
+    pub provider: Provider,
+
+    /// Who may enter. Without entries nobody may. Changes act on running pods within seconds, also on users
+    /// who are logged in, in both directions.
+    #[serde(default)]
+    pub access: Access,
+
+    /// How long users stay logged in.
+    #[serde(default)]
+    pub session: Session,
+
+    /// Bearer tokens with which programs, such as the MLflow client, come instead of a login. They meet the
+    /// same `access` rules. Default: opaque Globus tokens with provider type Globus, none with OIDC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bearer: Option<Bearer>,
+
+    /// `Enabled` (default): a NetworkPolicy admits traffic to the selected pods on the proxy's port only.
+    /// It needs a network plugin that enforces NetworkPolicies. `Disabled`: none is written, and one that
+    /// this proxy wrote before is removed.
+    #[serde(default)]
+    pub network_policy: Switch,
+
+    /// The proxy's container.
+    #[serde(default)]
+    pub proxy: ProxyContainer,
+}
+
+/// Where the proxy runs.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[expect(missing_docs, reason = "one value; the field says what it means")]
+pub enum Mode {
+    #[default]
+    Sidecar,
+}
+
+/// Pods by their labels.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Selector {
+    /// Labels that a pod must have, all of them. Example: `{app: mlflow}`.
+    #[schemars(extend("minProperties" = 1, "maxProperties" = 16))]
+    #[schemars(schema_with = "label_values")]
+    pub match_labels: BTreeMap<String, String>,
+}
+
+/// The workload behind the proxy.
+#[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Upstream {
+    /// The container port that users were meant to reach: its name or its number.
+    ///
+    /// With a name, the proxy takes the name over, so that a Service whose `targetPort` is that name
+    /// reaches the proxy, and the workload keeps its number. With a number, the proxy listens on that
+    /// number of the pod's address, so that a Service with this `targetPort` reaches it, and the workload
+    /// must listen on 127.0.0.1. In both cases, let the workload listen on 127.0.0.1: then nothing but the
+    /// proxy can reach it.
+    #[x_kube(
+        validation = Rule::new("type(self) == int ? self >= 1 && self <= 65535 : self.matches('^[a-z0-9]([a-z0-9-]{0,13}[a-z0-9])?$') && self.matches('[a-z]')")
+            .message("upstream.port must be a port number from 1 to 65535 or the name of a container port (at most 15 lower-case letters, digits and -)")
+    )]
+    pub port: IntOrString,
+
+    /// What to do when the workload listens on an address that other pods can reach, beside the proxy.
+    /// `Report` (default): the condition `UpstreamProtected` says so. `Refuse`: moreover, the pod does not
+    /// become ready.
+    #[serde(default)]
+    pub exposure: Exposure,
+
+    /// The `Host` header that the workload sees. `External` (default): the host of `externalUrl`.
+    /// `Localhost`: `localhost` and the workload's port, for servers that accept nothing else, such as
+    /// MLflow without `--allowed-hosts`; an `Origin` of `externalUrl` is changed likewise.
+    #[serde(default)]
+    pub host_header: HostHeader,
+}
+
+/// What to do when the workload can be reached beside the proxy.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[expect(missing_docs, reason = "the field says what they mean")]
+pub enum Exposure {
+    Refuse,
+    #[default]
+    Report,
+}
+
+/// The `Host` header that the workload sees.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[expect(missing_docs, reason = "the field says what they mean")]
+pub enum HostHeader {
+    #[default]
+    External,
+    Localhost,
+}
+
+/// Who vouches for users.
+#[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[x_kube(
+    validation = Rule::new("self.type != 'OIDC' || has(self.issuer)")
+        .message("provider.issuer is required with type OIDC, such as https://idp.example.org/realms/lab"),
+    validation = Rule::new("self.type == 'OIDC' || !has(self.emailVerification)")
+        .message("provider.emailVerification is for type OIDC; Globus never says whether an address is verified")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct Provider {
+    /// `Globus`: Globus Auth. `OIDC`: any OpenID Connect provider.
+    #[serde(rename = "type")]
+    pub kind: ProviderType,
+
+    /// The issuer, exactly as in its discovery document, also as to a slash at the end. Required with type
+    /// OIDC; with Globus it is `https://auth.globus.org`. It must be https; http is accepted only for
+    /// localhost and for Services of the cluster, for tests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 9, max = 512))]
+    #[x_kube(
+        validation = Rule::new(r"self.matches('^https://[^?#@\\s]+$') || self.matches('^http://(localhost|127\\.[0-9.]+|[a-z0-9.-]+\\.svc(\\.cluster\\.local)?)(:[0-9]+)?(/[^?#@\\s]*)?$')")
+            .message("provider.issuer must be an https URL without query (http:// only for localhost and for Services of the cluster)")
+    )]
+    pub issuer: Option<String>,
+
+    /// The Secret of this namespace with our client at the provider: keys `client-id` and `client-secret`.
+    pub client_secret_ref: SecretReference,
+
+    /// Scopes to ask for beside `openid email profile`. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 32),
+        inner(
+            length(min = 1, max = 256),
+            regex(pattern = r"^[\x21\x23-\x5b\x5d-\x7e]+$")
+        )
+    )]
+    #[schemars(extend("x-kubernetes-list-type" = "set"))]
+    pub scopes: Vec<String>,
+
+    /// Whether an address counts only if the provider says that it verified it. `Required` (default):
+    /// `email_verified` must be true. `IfPresent`: it may be missing, but not be false; choose this only if
+    /// users cannot choose their address at the provider.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub email_verification: Option<EmailVerification>,
+}
+
+/// The kind of an identity provider.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[expect(missing_docs, reason = "the field says what they mean")]
+pub enum ProviderType {
+    Globus,
+    OIDC,
+}
+
+/// Whether an address counts only if it is verified.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[expect(missing_docs, reason = "the field says what they mean")]
+pub enum EmailVerification {
+    IfPresent,
+    Required,
+}
+
+/// A Secret of the same namespace.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct SecretReference {
+    /// Its name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}
+
+/// Who may enter: whoever is named by any of these.
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Access {
+    /// E-mail addresses that may enter. Upper and lower case do not matter. Default: none. Example:
+    /// `[alice@example.org]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 1000),
+        inner(
+            length(min = 3, max = 254),
+            regex(pattern = r#"^[^@\s,;:<>()"\\*]+@[^@\s,;:<>()"\\*]+$"#)
+        )
+    )]
+    #[schemars(extend("x-kubernetes-list-type" = "set"))]
+    pub emails: Vec<String>,
+
+    /// More addresses, from a ConfigMap, for lists that change often or that somebody else keeps. If it is
+    /// missing or has a line that is no address, the last good list stays in force and the condition
+    /// `ConfigValid` says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub emails_from: Option<EmailsFrom>,
+}
+
+/// Where more addresses come from.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EmailsFrom {
+    /// A key of a ConfigMap of this namespace. One address per line or separated by commas; `#` starts a
+    /// comment.
+    pub config_map_key_ref: ConfigMapKeyReference,
+}
+
+/// A key of a ConfigMap of the same namespace.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct ConfigMapKeyReference {
+    /// The name of the ConfigMap.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// The key in it.
+    #[schemars(length(min = 1, max = 253))]
+    pub key: String,
+}
+
+/// How long users stay logged in.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[x_kube(
+    validation = Rule::new("self.idleTimeoutSeconds <= self.absoluteTimeoutSeconds")
+        .message("session.idleTimeoutSeconds must not be more than session.absoluteTimeoutSeconds")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct Session {
+    /// Seconds without a request after which a user must log in again. Default 43200 (12 hours), at most
+    /// 30 days.
+    #[serde(default = "default_idle_timeout")]
+    #[schemars(range(min = 60, max = 2_592_000))]
+    pub idle_timeout_seconds: i32,
+
+    /// Seconds after a login when a user must log in again, however busy. Default 604800 (7 days), at most
+    /// 30 days.
+    #[serde(default = "default_absolute_timeout")]
+    #[schemars(range(min = 60, max = 2_592_000))]
+    pub absolute_timeout_seconds: i32,
+}
+
+impl Default for Session {
+    fn default() -> Self {
+        Self {
+            idle_timeout_seconds: default_idle_timeout(),
+            absolute_timeout_seconds: default_absolute_timeout(),
+        }
+    }
+}
+
+const fn default_idle_timeout() -> i32 {
+    12 * 60 * 60
+}
+
+const fn default_absolute_timeout() -> i32 {
+    7 * 24 * 60 * 60
+}
+
+/// Bearer tokens that are accepted.
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Bearer {
+    /// Ask the provider about opaque tokens. Default: `Enabled` with provider type Globus. A Globus token is
+    /// accepted if it was issued for our client (it is in the token's audience).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub introspection: Option<Switch>,
+
+    /// Issuers whose JWTs are accepted. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["issuer"]))]
+    pub jwt: Vec<JwtIssuer>,
+}
+
+/// An issuer whose JWTs are accepted.
+#[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JwtIssuer {
+    /// The issuer, exactly as in its tokens and in its discovery document.
+    #[schemars(length(min = 9, max = 512))]
+    #[x_kube(
+        validation = Rule::new(r"self.matches('^https://[^?#@\\s]+$') || self.matches('^http://(localhost|127\\.[0-9.]+|[a-z0-9.-]+\\.svc(\\.cluster\\.local)?)(:[0-9]+)?(/[^?#@\\s]*)?$')")
+            .message("bearer.jwt[].issuer must be an https URL without query (http:// only for localhost and for Services of the cluster)")
+    )]
+    pub issuer: String,
+
+    /// A token must be issued for one of these. Example: `[mlflow]`.
+    #[schemars(length(min = 1, max = 16), inner(length(min = 1, max = 512)))]
+    #[schemars(extend("x-kubernetes-list-type" = "set"))]
+    pub audiences: Vec<String>,
+
+    /// The signature algorithms that a token may have. Default: those that are asymmetric.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 9))]
+    #[schemars(extend("x-kubernetes-list-type" = "set"))]
+    pub algorithms: Vec<SignatureAlgorithm>,
+
+    /// As `provider.emailVerification`. Default: `Required`.
+    #[serde(default = "required")]
+    pub email_verification: EmailVerification,
+}
+
+const fn required() -> EmailVerification {
+    EmailVerification::Required
+}
+
+/// The signature algorithms that a token may have (RFC 7518 §3.1, RFC 8037 §3.1).
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[expect(missing_docs, reason = "the names are those of the RFCs")]
+pub enum SignatureAlgorithm {
+    EdDSA,
+    ES256,
+    ES384,
+    PS256,
+    PS384,
+    PS512,
+    RS256,
+    RS384,
+    RS512,
+}
+
+/// On or off.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[expect(missing_docs, reason = "the fields say what they mean")]
+pub enum Switch {
+    Disabled,
+    #[default]
+    Enabled,
+}
+
+/// The proxy's container.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProxyContainer {
+    /// The port on which the proxy serves users when `upstream.port` is a name. Default 4180. Choose
+    /// another one if a container of the pod uses it, or the port after it, which is for probes and metrics.
+    #[serde(default = "default_port")]
+    #[schemars(range(min = 1024, max = 65534))]
+    pub port: i32,
+
+    /// What the container asks for and may use. Default: requests of 10m CPU and 24Mi of memory, a limit of
+    /// 64Mi of memory and none of CPU.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<Resources>,
+
+    /// Which log lines to write. `info` (default) has a line for every request.
+    #[serde(default)]
+    pub log_level: LogLevel,
+}
+
+impl Default for ProxyContainer {
+    fn default() -> Self {
+        Self {
+            port: default_port(),
+            resources: None,
+            log_level: LogLevel::default(),
+        }
+    }
+}
+
+const fn default_port() -> i32 {
+    4180
+}
+
+/// What a container asks for and may use.
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct Resources {
+    /// What the container asks for.
+    #[serde(default, skip_serializing_if = "ResourceList::is_empty")]
+    pub requests: ResourceList,
+    /// What the container may use at most.
+    #[serde(default, skip_serializing_if = "ResourceList::is_empty")]
+    pub limits: ResourceList,
+}
+
+/// Amounts of CPU and memory.
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct ResourceList {
+    /// CPU, such as `10m`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 32), regex(pattern = r"^[0-9]+(\.[0-9]+)?m?$"))]
+    pub cpu: Option<String>,
+    /// Memory, such as `64Mi`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 32),
+        regex(pattern = r"^[0-9]+(\.[0-9]+)?([KMGT]i?|k)?$")
+    )]
+    pub memory: Option<String>,
+}
+
+impl ResourceList {
+    const fn is_empty(&self) -> bool {
+        self.cpu.is_none() && self.memory.is_none()
+    }
+}
+
+/// Which log lines to write.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "the usual levels")]
+pub enum LogLevel {
+    Error,
+    Warn,
+    #[default]
+    Info,
+    Debug,
+}
+
+/// What the operator saw and did.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GlobusAuthProxyStatus {
+    /// The generation of the resource that this status is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// The redirect address to register at the identity provider.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub callback_url: Option<String>,
+    /// Names the configuration that the sidecars were given last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_hash: Option<String>,
+    /// The pods that the selector matches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pods: Option<PodCounts>,
+    /// Ready, ConfigValid, CredentialsResolved, Injected and UpstreamProtected.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// Pods, counted.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct PodCounts {
+    /// Those with the sidecar.
+    pub injected: i32,
+    /// Those without.
+    pub uninjected: i32,
+    /// Those whose sidecar has another image than new pods get. They change when they are restarted.
+    pub stale: i32,
+}
+
+fn label_values(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    let mut schema = BTreeMap::<String, String>::json_schema(generator);
+    schema.insert(
+        "additionalProperties".to_owned(),
+        serde_json::json!({"type": "string", "maxLength": 63}),
+    );
+    schema
+}
