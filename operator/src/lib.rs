@@ -1,1 +1,6 @@
-//! Reconciles GlobusAuthProxy and injects the sidecar.
+//! Reconciles `GlobusAuthProxy` and injects the sidecar.
+
+pub mod proxy;
+pub mod selection;
+pub mod settings;
+pub mod webhook;

@@ -1,0 +1,3 @@
+//! `GlobusAuthProxy`: `fetch → validate → build → apply → status`.
+
+pub mod names;

@@ -1,0 +1,6 @@
+//! The admission webhook: puts the sidecar into pods that ask for it.
+
+pub mod inject;
+pub mod policy;
+pub mod probes;
+pub mod refusal;
