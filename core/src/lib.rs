@@ -9,9 +9,8 @@
 //! | who somebody is | [`identity`], [`email`] |
 //! | what a browser carries | [`session`], [`transaction`], sealed by [`sealer`] |
 //! | what operator and sidecar tell each other | [`sidecar_config`], [`probe`], [`report`] |
-//! | addresses, time, randomness, blame | [`url`], [`clock`], [`random`], [`blame`] |
+//! | addresses, time, randomness | [`url`], [`clock`], [`random`] |
 
-pub mod blame;
 pub mod clock;
 pub mod email;
 pub mod identity;

@@ -1,6 +1,28 @@
-//! Reconciles `GlobusAuthProxy` and injects the sidecar.
+//! The operator: reconciles `GlobusAuthProxy` and injects the sidecar.
+//!
+//! | room | what is in it |
+//! |---|---|
+//! | `proxy` | `fetch → validate → build → apply → status` |
+//! | `webhook` | the pure `inject::plan` and the endpoint around it |
+//! | `selection` | which proxy protects which pod, for both of them |
+//! | `certificates` | the operator's own authority and certificates |
+//! | `reports` | what sidecars report, as conditions of their pods |
+//! | `lease`, `tls`, `events`, `metrics`, `args`, `settings` | the program around it |
 
+#![expect(missing_debug_implementations, reason = "kube::Client has none")]
+
+pub mod args;
+pub mod certificates;
+pub mod events;
+pub mod lease;
+pub mod metrics;
 pub mod proxy;
+pub mod reports;
+mod run;
 pub mod selection;
 pub mod settings;
+pub mod tls;
 pub mod webhook;
+
+pub use args::Args;
+pub use run::run;

@@ -37,3 +37,10 @@ pub fn protector<'a, P: AsRef<GlobusAuthProxy>>(
             )
         })
 }
+
+/// Whether some pod could be selected by both.
+pub fn can_overlap(one: &GlobusAuthProxy, other: &GlobusAuthProxy) -> bool {
+    let wanted = &other.spec.selector.match_labels;
+    let mut labels = one.spec.selector.match_labels.iter();
+    labels.all(|(key, value)| wanted.get(key).is_none_or(|other| other == value))
+}

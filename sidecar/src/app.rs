@@ -22,10 +22,10 @@ use crate::forward::Upstream;
 use crate::headers;
 use crate::intent::Intent;
 use crate::live::{Live, Tools};
-use crate::log::Chain;
 use crate::metrics::Metrics;
 use crate::pages::Format;
 use crate::{RESERVED_PREFIX, answers, endpoints, login, tunnel};
+use globus_auth_core::runtime::telemetry::Chain;
 
 /// The proxy: state, and the way of a request through it.
 #[derive(Debug)]

@@ -17,8 +17,8 @@ use secrecy::ExposeSecret;
 use crate::decide::Credentials;
 use crate::key_source::KeySource;
 use crate::live::Tools;
-use crate::log::Chain;
 use crate::provider::Provider;
+use globus_auth_core::runtime::telemetry::Chain;
 
 /// Decides what a bearer token is worth.
 #[derive(Debug)]

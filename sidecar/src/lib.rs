@@ -26,7 +26,6 @@ mod intent;
 mod key_source;
 mod listeners;
 mod live;
-mod log;
 mod login;
 mod metrics;
 mod pages;

@@ -20,10 +20,10 @@ use crate::app::App;
 use crate::authenticate::{session, session_cookie};
 use crate::cookie;
 use crate::live::Live;
-use crate::log::Chain;
 use crate::pages::{Format, Page, protect};
 use crate::provider::LoginError;
 use crate::redirect::ReturnTo;
+use globus_auth_core::runtime::telemetry::Chain;
 
 /// Sends a browser that asked for a page to log in first.
 ///

@@ -9,8 +9,8 @@ use globus_auth_core::sidecar_config::{self, BadConfig, SidecarConfig};
 
 use crate::app::App;
 use crate::live::{BadLive, Live, Tools};
-use crate::log::Chain;
 use crate::status::Status;
+use globus_auth_core::runtime::telemetry::Chain;
 
 /// Reads the configuration in `folder`.
 ///

@@ -9,8 +9,8 @@ use globus_auth_core::runtime::http_client::SendError;
 use http::{Request, StatusCode, header};
 
 use crate::app::App;
-use crate::log::Chain;
 use crate::status::Status;
+use globus_auth_core::runtime::telemetry::Chain;
 
 /// Reports every change at once and everything now and then; never returns. Serving users never waits
 /// for it.

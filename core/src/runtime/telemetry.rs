@@ -1,9 +1,12 @@
 //! Logs: one JSON object per line on standard output.
 
+use std::error::Error;
+use std::fmt;
+
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
-use tracing_subscriber::{Registry, fmt, reload};
+use tracing_subscriber::{Registry, fmt as lines, reload};
 
 use crate::sidecar_config::LogLevel;
 
@@ -25,7 +28,7 @@ impl LevelHandle {
 /// Logging was started before.
 pub fn start(level: LogLevel) -> Result<LevelHandle, TryInitError> {
     let (filter, handle) = reload::Layer::new(filter(level));
-    let lines = fmt::layer()
+    let lines = lines::layer()
         .json()
         .flatten_event(true)
         .with_current_span(true)
@@ -36,6 +39,27 @@ pub fn start(level: LogLevel) -> Result<LevelHandle, TryInitError> {
         .with(lines)
         .try_init()?;
     Ok(LevelHandle(handle))
+}
+
+/// An error with everything that caused it, on one line.
+pub struct Chain<'a>(pub &'a (dyn Error + 'static));
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut source = self.0.source();
+        while let Some(error) = source {
+            write!(f, ": {error}")?;
+            source = error.source();
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 const fn filter(level: LogLevel) -> LevelFilter {

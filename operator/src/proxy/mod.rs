@@ -1,3 +1,12 @@
 //! `GlobusAuthProxy`: `fetch → validate → build → apply → status`.
 
+pub mod apply;
+pub mod build;
+pub mod controller;
+pub mod fetch;
+pub mod keys;
 pub mod names;
+pub mod pods;
+pub mod reconcile;
+pub mod status;
+pub mod validate;

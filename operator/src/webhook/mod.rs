@@ -4,3 +4,4 @@ pub mod inject;
 pub mod policy;
 pub mod probes;
 pub mod refusal;
+pub mod server;

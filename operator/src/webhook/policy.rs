@@ -49,4 +49,12 @@ impl Policy {
             resources: proxy.spec.proxy.resources.clone(),
         })
     }
+
+    /// The port of the pod on which users are served.
+    pub fn admitted_port(&self) -> u16 {
+        match self.port {
+            Port::Name(_) => self.listen_port,
+            Port::Number(number) => number,
+        }
+    }
 }

@@ -1,0 +1,177 @@
+//! Brings the objects of a proxy into the cluster, and its status.
+
+use globus_auth_crds::proxy::GlobusAuthProxyStatus;
+use globus_auth_crds::{GROUP, GlobusAuthProxy};
+use k8s_openapi::api::core::v1::{Pod, Secret};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use kube::{Api, Client, ResourceExt};
+use serde_json::json;
+
+use super::build::{Applied, Prepared, Resources};
+use super::names;
+use super::pods::{CONFIG_ANNOTATION, PodFacts};
+
+/// Applies everything, in the order in which it must be there.
+///
+/// # Errors
+/// [`ApplyError`]; what was applied before stays.
+pub async fn apply(
+    client: &Client,
+    proxy: &GlobusAuthProxy,
+    present: Option<&Secret>,
+    resources: Resources<Prepared>,
+) -> Result<Resources<Applied>, ApplyError> {
+    let namespace = proxy.namespace().unwrap_or_default();
+    let parameters = PatchParams::apply(FIELD_MANAGER).force();
+    // 1. The NetworkPolicy: no pod is open for longer than it must be.
+    let policies: Api<NetworkPolicy> = Api::namespaced(client.clone(), &namespace);
+    let policy_name = names::network_policy(&proxy.name_any());
+    match &resources.network_policy {
+        Some(policy) => {
+            policies
+                .patch(&policy_name, &parameters, &Patch::Apply(policy))
+                .await
+                .map_err(ApplyError::NetworkPolicy)?;
+        }
+        None => remove_policy(&policies, &policy_name, proxy).await?,
+    }
+    // 2. The configuration, for which pods that are starting wait. Written only if it differs, because
+    // each write makes every kubelet look.
+    if present.is_none_or(|present| !is_same(present, &resources.secret)) {
+        let secrets: Api<Secret> = Api::namespaced(client.clone(), &namespace);
+        secrets
+            .patch(
+                &resources.secret.name_any(),
+                &parameters,
+                &Patch::Apply(&resources.secret),
+            )
+            .await
+            .map_err(ApplyError::Secret)?;
+    }
+    Ok(resources.applied())
+}
+
+fn is_same(present: &Secret, wanted: &Secret) -> bool {
+    let owners = |secret: &Secret| -> Vec<String> {
+        secret
+            .owner_references()
+            .iter()
+            .map(|owner| owner.uid.clone())
+            .collect()
+    };
+    present.data == wanted.data
+        && owners(present) == owners(wanted)
+        && wanted
+            .labels()
+            .iter()
+            .all(|(key, value)| present.labels().get(key) == Some(value))
+}
+
+/// Removes the policy that we wrote when one was wanted; one of somebody else stays.
+async fn remove_policy(
+    policies: &Api<NetworkPolicy>,
+    name: &str,
+    proxy: &GlobusAuthProxy,
+) -> Result<(), ApplyError> {
+    let present = policies
+        .get_opt(name)
+        .await
+        .map_err(ApplyError::NetworkPolicy)?;
+    let uid = proxy.uid().unwrap_or_default();
+    let ours = present.filter(|policy| policy.owner_references().iter().any(|o| o.uid == uid));
+    let Some(ours) = ours else { return Ok(()) };
+    let exactly_this = DeleteParams {
+        preconditions: Some(Preconditions {
+            uid: ours.uid(),
+            resource_version: None,
+        }),
+        ..DeleteParams::default()
+    };
+    match policies.delete(name, &exactly_this).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+        Err(error) => Err(ApplyError::NetworkPolicy(error)),
+    }
+}
+
+/// Tells the pods of a new configuration, so that their kubelets fetch it at once.
+///
+/// # Errors
+/// [`ApplyError::Pod`]; a pod that is gone is no error.
+pub async fn tell_pods(
+    client: &Client,
+    namespace: &str,
+    pods: &[PodFacts],
+    config: &Resources<Applied>,
+) -> Result<(), ApplyError> {
+    let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let hash = config.config_hash.as_str();
+    let untold = pods
+        .iter()
+        .filter(|pod| pod.sidecar_image.is_some() && pod.told_config.as_deref() != Some(hash));
+    for pod in untold {
+        let patch = Patch::Merge(json!({"metadata": {"annotations": {CONFIG_ANNOTATION: hash}}}));
+        match api
+            .patch_metadata(&pod.name, &PatchParams::default(), &patch)
+            .await
+        {
+            Ok(_) => {}
+            Err(kube::Error::Api(status)) if status.is_not_found() => {}
+            Err(error) => return Err(ApplyError::Pod(error)),
+        }
+    }
+    Ok(())
+}
+
+/// Writes `status`, unless it says what is there.
+///
+/// # Errors
+/// [`ApplyError::Status`].
+pub async fn status(
+    client: &Client,
+    proxy: &GlobusAuthProxy,
+    status: &GlobusAuthProxyStatus,
+) -> Result<(), ApplyError> {
+    if proxy.status.as_ref() == Some(status) {
+        return Ok(());
+    }
+    let api: Api<GlobusAuthProxy> =
+        Api::namespaced(client.clone(), &proxy.namespace().unwrap_or_default());
+    let patch = json!({
+        "apiVersion": format!("{GROUP}/v1alpha1"),
+        "kind": "GlobusAuthProxy",
+        "status": status,
+    });
+    let parameters = PatchParams::apply(STATUS_FIELD_MANAGER).force();
+    match api
+        .patch_status(&proxy.name_any(), &parameters, &Patch::Apply(&patch))
+        .await
+    {
+        Ok(_) => Ok(()),
+        // Deleted meanwhile: there is nothing left to say.
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+        Err(error) => Err(ApplyError::Status(error)),
+    }
+}
+
+const FIELD_MANAGER: &str = "globus-auth";
+/// Also of the webhook, which writes one condition.
+pub const STATUS_FIELD_MANAGER: &str = "globus-auth-status";
+
+/// Why something could not be brought into the cluster.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// The NetworkPolicy.
+    #[error("failed to apply the NetworkPolicy")]
+    NetworkPolicy(#[source] kube::Error),
+    /// A pod's annotation.
+    #[error("failed to tell a pod of its configuration")]
+    Pod(#[source] kube::Error),
+    /// The sidecar's configuration.
+    #[error("failed to apply the sidecar's Secret")]
+    Secret(#[source] kube::Error),
+    /// The status.
+    #[error("failed to write the status")]
+    Status(#[source] kube::Error),
+}

@@ -1,0 +1,206 @@
+//! One reconciliation of one proxy, from the top, whatever caused it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use globus_auth_core::random;
+use globus_auth_core::sidecar_config::Operator;
+use globus_auth_core::url::ExternalUrl;
+use globus_auth_crds::GlobusAuthProxy;
+use k8s_openapi::jiff::Timestamp;
+use kube::runtime::controller::Action;
+use kube::runtime::reflector::Store;
+use kube::{Client, Resource, ResourceExt};
+use tokio::sync::watch;
+
+use super::apply::{self, ApplyError};
+use super::build::{Applied, Resources};
+use super::fetch::{self, FetchError};
+use super::pods::PodFacts;
+use super::status::{self, Outcome};
+use super::validate::{self, Fetched, Problem};
+use super::{build, keys};
+use crate::events::Events;
+use crate::metrics::Metrics;
+use crate::settings::{OperatorAddress, SidecarSettings};
+
+/// What every reconciliation needs.
+pub struct Context {
+    /// The cluster.
+    pub client: Client,
+    /// The proxies, for the question which of several protects a pod.
+    pub proxies: Store<GlobusAuthProxy>,
+    /// Where events go.
+    pub events: Events,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// What new pods get.
+    pub sidecar: SidecarSettings,
+    /// Where sidecars find the operator.
+    pub operator: OperatorAddress,
+    /// The certificate authorities that vouch for the operator, in PEM; empty until they are known.
+    pub authorities: watch::Receiver<String>,
+}
+
+/// Brings the cluster to what `proxy` says, and says in its status what came of it.
+///
+/// # Errors
+/// [`ReconcileError`] if the API server does not do its part; it is tried again. A proxy that cannot be
+/// carried out is no error: its conditions say so, and the last good configuration stays in force.
+pub async fn reconcile(
+    proxy: Arc<GlobusAuthProxy>,
+    context: Arc<Context>,
+) -> Result<Action, ReconcileError> {
+    if proxy.metadata.deletion_timestamp.is_some() {
+        return Ok(Action::await_change());
+    }
+    let authorities = context.authorities.borrow().clone();
+    if authorities.is_empty() {
+        return Ok(Action::requeue(SOON));
+    }
+    let fetched = fetch::references(&context.client, &proxy)
+        .await
+        .map_err(ReconcileError::Fetch)?;
+    let pods = pods(&context, &proxy).await?;
+    let result = carry_out(&context, &proxy, &fetched, authorities).await?;
+    if let Ok(resources) = &result {
+        let namespace = proxy.namespace().unwrap_or_default();
+        let own: Vec<PodFacts> = pods
+            .iter()
+            .filter(|pod| pod.protector.as_deref() == Some(&proxy.name_any()))
+            .cloned()
+            .collect();
+        apply::tell_pods(&context.client, &namespace, &own, resources)
+            .await
+            .map_err(ReconcileError::Apply)?;
+    }
+    report(&context, &proxy, &pods, &result).await?;
+    Ok(Action::requeue(jittered(if result.is_ok() {
+        RESYNC
+    } else {
+        SOON
+    })))
+}
+
+async fn pods(context: &Context, proxy: &GlobusAuthProxy) -> Result<Vec<PodFacts>, ReconcileError> {
+    let namespace = proxy.namespace();
+    let siblings = context
+        .proxies
+        .state_filter(|other| other.namespace() == namespace);
+    let pods = fetch::pods(&context.client, proxy)
+        .await
+        .map_err(ReconcileError::Fetch)?;
+    Ok(pods
+        .iter()
+        .filter_map(|pod| PodFacts::of(pod, &siblings))
+        .collect())
+}
+
+async fn carry_out(
+    context: &Context,
+    proxy: &GlobusAuthProxy,
+    fetched: &Fetched,
+    authorities: String,
+) -> Result<Result<Resources<Applied>, Vec<Problem>>, ReconcileError> {
+    let validated = match validate::validate(proxy, fetched) {
+        Ok(validated) => validated,
+        Err(problems) => return Ok(Err(problems)),
+    };
+    let mut session_keys = keys::present(fetched.rendered.as_ref());
+    if session_keys.is_empty() {
+        session_keys.push(keys::generate().map_err(ReconcileError::Key)?);
+    }
+    let operator = Operator {
+        url: context.operator.url(),
+        certificate_authorities: authorities,
+    };
+    let resources =
+        build::build(proxy, validated, session_keys, operator).map_err(ReconcileError::Build)?;
+    let applied = apply::apply(&context.client, proxy, fetched.rendered.as_ref(), resources)
+        .await
+        .map_err(ReconcileError::Apply)?;
+    Ok(Ok(applied))
+}
+
+async fn report(
+    context: &Context,
+    proxy: &GlobusAuthProxy,
+    pods: &[PodFacts],
+    result: &Result<Resources<Applied>, Vec<Problem>>,
+) -> Result<(), ReconcileError> {
+    let old = proxy.status.as_ref();
+    let kept_hash = old.and_then(|status| status.config_hash.as_deref());
+    let callback_url = proxy
+        .spec
+        .external_url
+        .parse::<ExternalUrl>()
+        .ok()
+        .map(|url| url.join(CALLBACK_PATH));
+    let outcome = Outcome {
+        proxy: &proxy.name_any(),
+        generation: proxy.metadata.generation,
+        problems: result.as_ref().err().map(Vec::as_slice).unwrap_or_default(),
+        config_hash: result
+            .as_ref()
+            .map_or(kept_hash, |resources| Some(&resources.config_hash)),
+        callback_url: callback_url.as_deref(),
+        pods,
+        sidecar_image: &context.sidecar.image,
+        exposure: proxy.spec.upstream.exposure,
+    };
+    let new = status::compute(old, &outcome, Timestamp::now());
+    apply::status(&context.client, proxy, &new)
+        .await
+        .map_err(ReconcileError::Apply)?;
+    let conditions = old
+        .map(|status| status.conditions.as_slice())
+        .unwrap_or_default();
+    for condition in status::news(conditions, &new.conditions) {
+        context
+            .events
+            .condition(&proxy.object_ref(&()), condition)
+            .await;
+    }
+    Ok(())
+}
+
+/// Spread over a fifth, so that a thousand proxies do not come back at the same moment.
+fn jittered(duration: Duration) -> Duration {
+    let random = random::bytes::<1>().map_or(0, |[byte]| u32::from(byte));
+    duration.saturating_add(duration / 5 * random / 255)
+}
+
+/// Secrets are not watched, because that takes the right to read all of them. A new client secret is
+/// seen after this time, and one that was missing after [`SOON`].
+const RESYNC: Duration = Duration::from_mins(2);
+const SOON: Duration = Duration::from_secs(3);
+const CALLBACK_PATH: &str = "/oauth2/callback";
+
+/// What the API server did not do.
+#[derive(Debug, thiserror::Error)]
+pub enum ReconcileError {
+    /// It could not be written to.
+    #[error("failed to apply")]
+    Apply(#[source] ApplyError),
+    /// The configuration could not be written.
+    #[error("failed to build the configuration")]
+    Build(#[source] serde_json::Error),
+    /// It could not be read from.
+    #[error("failed to fetch")]
+    Fetch(#[source] FetchError),
+    /// There was no randomness for a key.
+    #[error("failed to make a session key")]
+    Key(#[source] random::Unavailable),
+}
+
+impl ReconcileError {
+    /// The metric label.
+    pub const fn category(&self) -> &'static str {
+        match self {
+            Self::Apply(_) => "apply",
+            Self::Build(_) => "build",
+            Self::Fetch(_) => "fetch",
+            Self::Key(_) => "key",
+        }
+    }
+}

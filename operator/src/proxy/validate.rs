@@ -1,0 +1,385 @@
+//! From what is stored to what can be carried out. Pure: everything that was fetched is a parameter.
+
+use globus_auth_core::email::{self, Email};
+use globus_auth_core::identity::EmailVerification;
+use globus_auth_core::oauth::jwt::SignatureAlgorithm;
+use globus_auth_core::sidecar_config as config;
+use globus_auth_core::url::{BadUrl, ExternalUrl, Issuer};
+use globus_auth_crds::conditions::{reasons, types};
+use globus_auth_crds::proxy as spec;
+use globus_auth_crds::{GlobusAuthProxy, GlobusAuthProxySpec};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::ResourceExt;
+use secrecy::SecretString;
+
+use super::names;
+use crate::webhook::policy::Policy;
+
+/// The objects that a proxy refers to, as they are now.
+#[derive(Clone, Debug, Default)]
+pub struct Fetched {
+    /// The Secret of `provider.clientSecretRef`.
+    pub client_secret: Option<Secret>,
+    /// The ConfigMap of `access.emailsFrom`.
+    pub allowlist: Option<ConfigMap>,
+    /// The Secret that the operator has rendered before.
+    pub rendered: Option<Secret>,
+}
+
+/// A proxy that can be carried out.
+#[derive(Clone, Debug)]
+pub struct Validated {
+    /// Which it is.
+    pub proxy: config::ProxyReference,
+    /// The pods that it selects.
+    pub selector: spec::Selector,
+    /// The port of the sidecar that a NetworkPolicy admits.
+    pub admitted_port: u16,
+    /// Whether a NetworkPolicy is wanted.
+    pub network_policy: bool,
+    /// The part of the sidecar's configuration that comes from the resource.
+    pub external_url: ExternalUrl,
+    /// See [`config::SidecarConfig`].
+    pub provider: config::Provider,
+    /// See [`config::SidecarConfig`].
+    pub access: config::Access,
+    /// See [`config::SidecarConfig`].
+    pub session: config::Session,
+    /// See [`config::SidecarConfig`].
+    pub bearer: config::Bearer,
+    /// See [`config::SidecarConfig`].
+    pub upstream: config::Upstream,
+    /// See [`config::SidecarConfig`].
+    pub log_level: config::LogLevel,
+}
+
+/// Something that keeps a proxy from being carried out: the condition that becomes False, and why.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Problem {
+    /// The condition's type.
+    pub condition: &'static str,
+    /// Its reason.
+    pub reason: &'static str,
+    /// Its message: what is wrong, where, and what to do.
+    pub message: String,
+}
+
+/// Checks `proxy` and what it refers to.
+///
+/// # Errors
+/// Every problem at once, so that nobody mends one to meet the next.
+pub fn validate(proxy: &GlobusAuthProxy, fetched: &Fetched) -> Result<Validated, Vec<Problem>> {
+    let spec = &proxy.spec;
+    let mut problems = Vec::new();
+    let external_url = keep(&mut problems, external_url(spec));
+    let issuer = keep(&mut problems, issuer(&spec.provider));
+    let credentials = keep(
+        &mut problems,
+        credentials(spec, fetched.client_secret.as_ref()),
+    );
+    let emails = keep(
+        &mut problems,
+        emails(&spec.access, fetched.allowlist.as_ref()),
+    );
+    let bearer = keep(&mut problems, bearer(spec));
+    let policy = keep(&mut problems, Policy::of(proxy).ok_or_else(bad_port));
+    keep(&mut problems, own_secret(proxy, fetched.rendered.as_ref()));
+
+    match (external_url, issuer, credentials, emails, bearer, policy) {
+        (
+            Some(external_url),
+            Some(issuer),
+            Some((client_id, client_secret)),
+            Some(emails),
+            Some(bearer),
+            Some(policy),
+        ) if problems.is_empty() => Ok(Validated {
+            proxy: reference(proxy),
+            selector: spec.selector.clone(),
+            admitted_port: policy.admitted_port(),
+            network_policy: spec.network_policy == spec::Switch::Enabled,
+            external_url,
+            provider: config::Provider {
+                kind: provider_kind(spec.provider.kind),
+                issuer,
+                client_id,
+                client_secret,
+                scopes: scopes(&spec.provider),
+                email_verification: email_verification(&spec.provider),
+            },
+            access: config::Access { emails },
+            session: session(spec.session),
+            bearer,
+            upstream: upstream(&spec.upstream),
+            log_level: log_level(spec.proxy.log_level),
+        }),
+        _ => Err(problems),
+    }
+}
+
+fn keep<T>(problems: &mut Vec<Problem>, result: Result<T, Problem>) -> Option<T> {
+    result.map_err(|problem| problems.push(problem)).ok()
+}
+
+/// Which proxy it is.
+pub fn reference(proxy: &GlobusAuthProxy) -> config::ProxyReference {
+    config::ProxyReference {
+        namespace: proxy.namespace().unwrap_or_default(),
+        name: proxy.name_any(),
+        uid: proxy.uid().unwrap_or_default(),
+    }
+}
+
+fn invalid(message: String) -> Problem {
+    Problem {
+        condition: types::CONFIG_VALID,
+        reason: reasons::INVALID,
+        message,
+    }
+}
+
+fn bad_port() -> Problem {
+    invalid(
+        "spec.upstream.port and spec.proxy.port must be port numbers from 1 to 65535".to_owned(),
+    )
+}
+
+fn external_url(spec: &GlobusAuthProxySpec) -> Result<ExternalUrl, Problem> {
+    spec.external_url.parse().map_err(|error: BadUrl| {
+        invalid(format!("spec.externalUrl {:?} {error}", spec.external_url))
+    })
+}
+
+fn issuer(provider: &spec::Provider) -> Result<Issuer, Problem> {
+    match (&provider.issuer, provider.kind) {
+        (Some(issuer), _) => parse_issuer("spec.provider.issuer", issuer),
+        (None, spec::ProviderType::Globus) => Ok(Issuer::globus()),
+        (None, spec::ProviderType::OIDC) => Err(invalid(
+            "spec.provider.issuer is required with type OIDC".to_owned(),
+        )),
+    }
+}
+
+fn parse_issuer(field: &str, issuer: &str) -> Result<Issuer, Problem> {
+    issuer
+        .parse()
+        .map_err(|error: BadUrl| invalid(format!("{field} {issuer:?} {error}")))
+}
+
+fn credentials(
+    spec: &GlobusAuthProxySpec,
+    secret: Option<&Secret>,
+) -> Result<(String, SecretString), Problem> {
+    let name = &spec.provider.client_secret_ref.name;
+    let problem = |reason, message| Problem {
+        condition: types::CREDENTIALS_RESOLVED,
+        reason,
+        message,
+    };
+    let Some(secret) = secret else {
+        return Err(problem(
+            reasons::SECRET_NOT_FOUND,
+            format!(
+                "there is no Secret {name:?}, which spec.provider.clientSecretRef names; create it with the \
+                 keys {CLIENT_ID} and {CLIENT_SECRET}"
+            ),
+        ));
+    };
+    let read = |key: &str| {
+        let data = secret
+            .data
+            .as_ref()
+            .and_then(|data| data.get(key))
+            .map(|bytes| &bytes.0);
+        let text = data
+            .and_then(|bytes| std::str::from_utf8(bytes).ok())
+            .map(str::trim);
+        text.filter(|text| !text.is_empty() && !text.chars().any(char::is_control))
+            .ok_or_else(|| {
+                problem(
+                    reasons::SECRET_MALFORMED,
+                    format!("Secret {name:?} needs the key {key} with one line of text"),
+                )
+            })
+    };
+    Ok((
+        read(CLIENT_ID)?.to_owned(),
+        SecretString::from(read(CLIENT_SECRET)?),
+    ))
+}
+
+fn emails(access: &spec::Access, config_map: Option<&ConfigMap>) -> Result<Vec<Email>, Problem> {
+    let unusable = |message| Problem {
+        condition: types::CONFIG_VALID,
+        reason: reasons::ALLOWLIST_UNUSABLE,
+        message,
+    };
+    let inline = access.emails.iter().map(|text| {
+        text.parse::<Email>()
+            .map_err(|error| invalid(format!("spec.access.emails has {text:?}: {error}")))
+    });
+    let mut emails = inline.collect::<Result<Vec<_>, _>>()?;
+    if let Some(from) = &access.emails_from {
+        let spec::ConfigMapKeyReference { name, key } = &from.config_map_key_ref;
+        let map = config_map.ok_or_else(|| {
+            unusable(format!(
+                "there is no ConfigMap {name:?}, which spec.access.emailsFrom names"
+            ))
+        })?;
+        let text = map
+            .data
+            .as_ref()
+            .and_then(|data| data.get(key))
+            .ok_or_else(|| {
+                unusable(format!(
+                    "ConfigMap {name:?} has no key {key:?}, which spec.access.emailsFrom names"
+                ))
+            })?;
+        emails.extend(email::parse_list(text).map_err(|error| {
+            unusable(format!(
+                "ConfigMap {name:?}, key {key:?}: {error}; the last good list stays in force"
+            ))
+        })?);
+    }
+    emails.sort_unstable();
+    emails.dedup();
+    Ok(emails)
+}
+
+fn bearer(spec: &GlobusAuthProxySpec) -> Result<config::Bearer, Problem> {
+    let is_globus = spec.provider.kind == spec::ProviderType::Globus;
+    let configured = spec.bearer.as_ref();
+    let introspection = configured.and_then(|bearer| bearer.introspection);
+    if introspection == Some(spec::Switch::Enabled) && !is_globus {
+        return Err(invalid(
+            "spec.bearer.introspection works with provider type Globus only".to_owned(),
+        ));
+    }
+    let jwt = configured
+        .into_iter()
+        .flat_map(|bearer| &bearer.jwt)
+        .map(|jwt| {
+            Ok(config::JwtIssuer {
+                issuer: parse_issuer("spec.bearer.jwt[].issuer", &jwt.issuer)?,
+                audiences: jwt.audiences.clone(),
+                algorithms: algorithms(&jwt.algorithms),
+                email_verification: verification(jwt.email_verification),
+            })
+        });
+    Ok(config::Bearer {
+        introspection: is_globus && introspection != Some(spec::Switch::Disabled),
+        jwt: jwt.collect::<Result<_, _>>()?,
+    })
+}
+
+/// A Secret of the name that we need, made by somebody else, is not overwritten.
+fn own_secret(proxy: &GlobusAuthProxy, rendered: Option<&Secret>) -> Result<(), Problem> {
+    let Some(secret) = rendered else {
+        return Ok(());
+    };
+    let uid = proxy.uid().unwrap_or_default();
+    if secret
+        .owner_references()
+        .iter()
+        .any(|owner| owner.uid == uid)
+    {
+        return Ok(());
+    }
+    Err(invalid(format!(
+        "there is a Secret {:?} that this GlobusAuthProxy did not make and needs the name of; delete it",
+        names::secret(&proxy.name_any())
+    )))
+}
+
+fn scopes(provider: &spec::Provider) -> Vec<String> {
+    let mut scopes = vec!["email".to_owned(), "profile".to_owned()];
+    for scope in &provider.scopes {
+        if scope != "openid" && !scopes.contains(scope) {
+            scopes.push(scope.clone());
+        }
+    }
+    scopes
+}
+
+const fn provider_kind(kind: spec::ProviderType) -> config::ProviderKind {
+    match kind {
+        spec::ProviderType::Globus => config::ProviderKind::Globus,
+        spec::ProviderType::OIDC => config::ProviderKind::OIDC,
+    }
+}
+
+fn email_verification(provider: &spec::Provider) -> EmailVerification {
+    match (provider.kind, provider.email_verification) {
+        // Globus never sends email_verified.
+        (spec::ProviderType::Globus, _) => EmailVerification::IfPresent,
+        (spec::ProviderType::OIDC, None) => EmailVerification::Required,
+        (spec::ProviderType::OIDC, Some(configured)) => verification(configured),
+    }
+}
+
+const fn verification(configured: spec::EmailVerification) -> EmailVerification {
+    match configured {
+        spec::EmailVerification::IfPresent => EmailVerification::IfPresent,
+        spec::EmailVerification::Required => EmailVerification::Required,
+    }
+}
+
+fn algorithms(configured: &[spec::SignatureAlgorithm]) -> Vec<SignatureAlgorithm> {
+    if configured.is_empty() {
+        return SignatureAlgorithm::ALL.to_vec();
+    }
+    let algorithm = |algorithm: &spec::SignatureAlgorithm| match algorithm {
+        spec::SignatureAlgorithm::EdDSA => SignatureAlgorithm::EdDSA,
+        spec::SignatureAlgorithm::ES256 => SignatureAlgorithm::ES256,
+        spec::SignatureAlgorithm::ES384 => SignatureAlgorithm::ES384,
+        spec::SignatureAlgorithm::PS256 => SignatureAlgorithm::PS256,
+        spec::SignatureAlgorithm::PS384 => SignatureAlgorithm::PS384,
+        spec::SignatureAlgorithm::PS512 => SignatureAlgorithm::PS512,
+        spec::SignatureAlgorithm::RS256 => SignatureAlgorithm::RS256,
+        spec::SignatureAlgorithm::RS384 => SignatureAlgorithm::RS384,
+        spec::SignatureAlgorithm::RS512 => SignatureAlgorithm::RS512,
+    };
+    configured.iter().map(algorithm).collect()
+}
+
+fn session(session: spec::Session) -> config::Session {
+    let seconds = |seconds: i32| {
+        u32::try_from(seconds)
+            .unwrap_or(SHORTEST_SESSION)
+            .max(SHORTEST_SESSION)
+    };
+    config::Session {
+        idle_timeout_seconds: seconds(session.idle_timeout_seconds),
+        absolute_timeout_seconds: seconds(session.absolute_timeout_seconds),
+    }
+}
+
+const fn upstream(upstream: &spec::Upstream) -> config::Upstream {
+    config::Upstream {
+        host_header: match upstream.host_header {
+            spec::HostHeader::External => config::HostHeader::External,
+            spec::HostHeader::Localhost => config::HostHeader::Localhost,
+        },
+        exposure: match upstream.exposure {
+            spec::Exposure::Refuse => config::Exposure::Refuse,
+            spec::Exposure::Report => config::Exposure::Report,
+        },
+    }
+}
+
+const fn log_level(level: spec::LogLevel) -> config::LogLevel {
+    match level {
+        spec::LogLevel::Error => config::LogLevel::Error,
+        spec::LogLevel::Warn => config::LogLevel::Warn,
+        spec::LogLevel::Info => config::LogLevel::Info,
+        spec::LogLevel::Debug => config::LogLevel::Debug,
+    }
+}
+
+const CLIENT_ID: &str = "client-id";
+const CLIENT_SECRET: &str = "client-secret";
+/// The schema's minimum, in seconds.
+const SHORTEST_SESSION: u32 = 60;
+
+#[cfg(test)]
+mod tests;

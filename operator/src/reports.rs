@@ -1,0 +1,235 @@
+//! The endpoint where sidecars report, and the pod's conditions that come of it.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::header::AUTHORIZATION;
+use axum::http::{HeaderMap, StatusCode};
+use globus_auth_core::report::{AUDIENCE, Report};
+use globus_auth_core::runtime::telemetry::Chain;
+use globus_auth_crds::conditions::{POD_CONFIG_APPLIED, POD_UPSTREAM_PROTECTED, reasons};
+use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, UserInfo};
+use k8s_openapi::api::core::v1::{Pod, PodCondition};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
+use kube::{Api, Client, ResourceExt};
+use serde_json::json;
+
+use crate::metrics::Metrics;
+
+/// What a report needs.
+#[derive(Clone)]
+pub struct Reports {
+    /// The cluster.
+    pub client: Client,
+    /// What is counted.
+    pub metrics: Metrics,
+}
+
+/// The pod that a token names.
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct Reporter {
+    namespace: String,
+    pod: String,
+    uid: String,
+}
+
+/// `POST /v1/report`: writes the report into the conditions of the pod that the token names, and of no
+/// other.
+pub async fn receive(
+    State(reports): State<Arc<Reports>>,
+    headers: HeaderMap,
+    Json(report): Json<Report>,
+) -> StatusCode {
+    let (result, status) = match handle(&reports, &headers, &report).await {
+        Ok(()) => ("success", StatusCode::NO_CONTENT),
+        Err(ReportError::Unauthenticated) => ("unauthenticated", StatusCode::UNAUTHORIZED),
+        Err(error @ ReportError::OtherPod) => {
+            tracing::info!(error = %error, "refused a report");
+            ("other_pod", StatusCode::FORBIDDEN)
+        }
+        Err(error) => {
+            tracing::warn!(error = %Chain(&error), "failed to take a report");
+            ("error", StatusCode::SERVICE_UNAVAILABLE)
+        }
+    };
+    reports.metrics.reported(result);
+    status
+}
+
+async fn handle(
+    reports: &Reports,
+    headers: &HeaderMap,
+    report: &Report,
+) -> Result<(), ReportError> {
+    let token = headers
+        .get(AUTHORIZATION)
+        .and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "))
+        .ok_or(ReportError::Unauthenticated)?;
+    let reporter = authenticate(&reports.client, token).await?;
+    let pods: Api<Pod> = Api::namespaced(reports.client.clone(), &reporter.namespace);
+    let pod = pods
+        .get_opt(&reporter.pod)
+        .await
+        .map_err(ReportError::Read)?
+        .filter(|pod| pod.uid().as_deref() == Some(&reporter.uid))
+        .ok_or(ReportError::OtherPod)?;
+    let changed = changed_conditions(&pod, report, Timestamp::now());
+    if changed.is_empty() {
+        return Ok(());
+    }
+    // The uid makes the API server refuse the patch if another pod has taken the name meanwhile.
+    let patch = json!({"metadata": {"uid": reporter.uid}, "status": {"conditions": changed}});
+    pods.patch_status(
+        &reporter.pod,
+        &PatchParams::default(),
+        &Patch::Strategic(patch),
+    )
+    .await
+    .map_err(ReportError::Write)?;
+    Ok(())
+}
+
+async fn authenticate(client: &Client, token: &str) -> Result<Reporter, ReportError> {
+    let review = TokenReview {
+        metadata: ObjectMeta::default(),
+        spec: TokenReviewSpec {
+            token: Some(token.to_owned()),
+            audiences: Some(vec![AUDIENCE.to_owned()]),
+        },
+        status: None,
+    };
+    let reviewed = Api::<TokenReview>::all(client.clone())
+        .create(&PostParams::default(), &review)
+        .await
+        .map_err(ReportError::Review)?;
+    let status = reviewed.status.ok_or(ReportError::Unauthenticated)?;
+    let is_for_us = status
+        .audiences
+        .iter()
+        .flatten()
+        .any(|audience| audience == AUDIENCE);
+    if status.authenticated != Some(true) || !is_for_us {
+        return Err(ReportError::Unauthenticated);
+    }
+    status
+        .user
+        .as_ref()
+        .and_then(reporter)
+        .ok_or(ReportError::Unauthenticated)
+}
+
+/// A token that is bound to a pod names it in the user's extra fields.
+fn reporter(user: &UserInfo) -> Option<Reporter> {
+    let service_account = user
+        .username
+        .as_ref()?
+        .strip_prefix("system:serviceaccount:")?;
+    let (namespace, _name) = service_account.split_once(':')?;
+    let extra = |key: &str| user.extra.as_ref()?.get(key)?.first().cloned();
+    Some(Reporter {
+        namespace: namespace.to_owned(),
+        pod: extra("authentication.kubernetes.io/pod-name")?,
+        uid: extra("authentication.kubernetes.io/pod-uid")?,
+    })
+}
+
+/// The conditions that `report` makes different from what `pod` has.
+fn changed_conditions(pod: &Pod, report: &Report, now: Timestamp) -> Vec<PodCondition> {
+    let present = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.conditions.as_ref());
+    let find = |type_: &str| present.into_iter().flatten().find(|one| one.type_ == type_);
+    conditions(report)
+        .into_iter()
+        .filter_map(|mut wanted| {
+            let before = find(&wanted.type_);
+            let same_status = before.filter(|before| before.status == wanted.status);
+            wanted.last_transition_time = same_status
+                .and_then(|before| before.last_transition_time.clone())
+                .or(Some(Time(now)));
+            let is_same = same_status.is_some_and(|before| {
+                before.reason == wanted.reason && before.message == wanted.message
+            });
+            (!is_same).then_some(wanted)
+        })
+        .collect()
+}
+
+fn conditions(report: &Report) -> [PodCondition; 2] {
+    let condition = |type_: &str, good: bool, reason: &str, message: String| PodCondition {
+        type_: type_.to_owned(),
+        status: if good { "True" } else { "False" }.to_owned(),
+        reason: Some(reason.to_owned()),
+        message: Some(message),
+        ..PodCondition::default()
+    };
+    let listeners = &report.exposed_listeners;
+    let upstream = if listeners.is_empty() {
+        condition(
+            POD_UPSTREAM_PROTECTED,
+            true,
+            reasons::LISTENING_ON_LOOPBACK,
+            "the workload can be reached through the proxy only".to_owned(),
+        )
+    } else {
+        let shown: Vec<String> = listeners
+            .iter()
+            .take(8)
+            .map(|text| clipped(text, 64))
+            .collect();
+        condition(
+            POD_UPSTREAM_PROTECTED,
+            false,
+            reasons::LISTENING_ON_ALL_INTERFACES,
+            format!(
+                "the workload can be reached beside the proxy at {}; make it listen on 127.0.0.1",
+                shown.join(", ")
+            ),
+        )
+    };
+    let config = match &report.config_error {
+        None => condition(
+            POD_CONFIG_APPLIED,
+            true,
+            reasons::APPLIED,
+            format!(
+                "configuration {} is in force",
+                clipped(&report.config_hash, 32)
+            ),
+        ),
+        Some(error) => condition(
+            POD_CONFIG_APPLIED,
+            false,
+            reasons::CONFIG_REFUSED,
+            clipped(error, 512),
+        ),
+    };
+    [upstream, config]
+}
+
+/// A sidecar may be compromised; what it says is shown, in bounds.
+fn clipped(text: &str, length: usize) -> String {
+    text.chars()
+        .filter(|c| !c.is_control())
+        .take(length)
+        .collect()
+}
+
+/// Why a report was not taken.
+#[derive(Debug, thiserror::Error)]
+enum ReportError {
+    #[error("the pod of the token is gone")]
+    OtherPod,
+    #[error("failed to read the pod")]
+    Read(#[source] kube::Error),
+    #[error("failed to review the token")]
+    Review(#[source] kube::Error),
+    #[error("no token of a pod for this audience")]
+    Unauthenticated,
+    #[error("failed to write the pod's conditions")]
+    Write(#[source] kube::Error),
+}
