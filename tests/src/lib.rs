@@ -2,12 +2,14 @@
 //!
 //! | module | stands in for | binary |
 //! |---|---|---|
+//! | [`globus`] | Globus Auth and the Globus Groups API | `globus-emulator` |
 //! | [`echo`] | a workload behind the proxy | `echo-upstream` |
 //!
 //! The stand-ins share no code with the crates that they test: a mistake made there must not be
 //! repeated here, where it would hide itself.
 
 pub mod echo;
+pub mod globus;
 mod server;
 
 pub use server::asked_to_stop;
