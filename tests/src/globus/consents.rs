@@ -121,6 +121,9 @@ impl Consents {
             (consent.updated, consent.last_used) = (now, now);
             return consent.path.clone();
         }
+        if self.all.len() >= CONSENTS_MAX {
+            self.all.drain(..CONSENTS_MAX / 10);
+        }
         self.last_id += 1;
         let path: Vec<u64> = above.iter().copied().chain([self.last_id]).collect();
         self.all.push(Consent {
@@ -275,6 +278,8 @@ pub(crate) async fn list(
     Ok(Json(json!({ "consents": found })))
 }
 
+/// The oldest are forgotten beyond this, as if they had been withdrawn.
+const CONSENTS_MAX: usize = 10_000;
 /// Deeper than any chain of services seen.
 const PATH_LENGTH_MAX: usize = 8;
 

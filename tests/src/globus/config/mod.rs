@@ -1,4 +1,6 @@
 //! What an emulator is made of: read from JSON, or built by a test.
+//!
+//! `tests/globus-emulator.example.json` shows most fields.
 
 mod clients;
 mod people;
@@ -235,6 +237,12 @@ mod tests {
     fn an_empty_configuration_is_globus_as_it_is() {
         let config = Config::parse("{}").unwrap();
         assert_eq!(config, Config::default());
+        config.check().unwrap();
+    }
+
+    #[test]
+    fn the_example_is_accepted() {
+        let config = Config::parse(include_str!("../../../globus-emulator.example.json")).unwrap();
         config.check().unwrap();
     }
 

@@ -72,10 +72,12 @@ impl Issuance {
         let refresh_token = self
             .offline
             .then(|| store.add_refresh_token(grant.clone(), lifetime, now));
-        let earlier = store
-            .reusable(&grant, now)
-            .filter(|_| self.reuse)
-            .map(|(value, token)| (value.clone(), token.expires_at - now));
+        let reusable = if self.reuse {
+            store.reusable(&grant, now)
+        } else {
+            None
+        };
+        let earlier = reusable.map(|(value, token)| (value.clone(), token.expires_at - now));
         let (access_token, expires_in) = earlier.unwrap_or_else(|| {
             let audience = self.audience.clone();
             (
