@@ -8,7 +8,11 @@
 //! The stand-ins share no code with the crates that they test: a mistake made there must not be
 //! repeated here, where it would hide itself.
 
+#[cfg(feature = "cluster")]
+pub mod demo;
 pub mod echo;
+#[cfg(feature = "cluster")]
+pub mod forward;
 pub mod globus;
 mod server;
 

@@ -43,7 +43,7 @@ struct Args {
         long,
         global = true,
         env = "CLUSTER_STATE",
-        default_value = "target/cluster"
+        default_value = "target/kubernetes"
     )]
     state: PathBuf,
 

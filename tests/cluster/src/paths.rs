@@ -90,14 +90,14 @@ mod tests {
 
     #[test]
     fn two_checkouts_never_share_a_name() {
-        let one = identifier(Path::new("/home/a/globus-auth/target/cluster"));
+        let one = identifier(Path::new("/home/a/globus-auth/target/kubernetes"));
         assert_eq!(
             one,
-            identifier(Path::new("/home/a/globus-auth/target/cluster"))
+            identifier(Path::new("/home/a/globus-auth/target/kubernetes"))
         );
         assert_ne!(
             one,
-            identifier(Path::new("/home/b/globus-auth/target/cluster"))
+            identifier(Path::new("/home/b/globus-auth/target/kubernetes"))
         );
     }
 }
