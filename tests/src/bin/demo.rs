@@ -13,19 +13,19 @@ struct Args {
     action: Action,
 
     /// The kubeconfig of the cluster.
-    #[arg(long, env = "KUBECONFIG")]
+    #[arg(long, global = true, env = "KUBECONFIG", default_value = "target/kubernetes/kubeconfig")]
     kubeconfig: PathBuf,
 
     /// Where the images are.
-    #[arg(long, env = "IMAGE_REPOSITORY", default_value = "localhost")]
+    #[arg(long, global = true, env = "IMAGE_REPOSITORY", default_value = "localhost")]
     image_repository: String,
 
     /// Their tag.
-    #[arg(long, env = "IMAGE_TAG", default_value = "dev")]
+    #[arg(long, global = true, env = "IMAGE_TAG", default_value = "dev")]
     image_tag: String,
 
     /// Where the demo keeps its files.
-    #[arg(long, default_value = "target/demo")]
+    #[arg(long, global = true, default_value = "target/demo")]
     folder: PathBuf,
 }
 
@@ -35,6 +35,8 @@ enum Action {
     Up,
     /// Remove everything again.
     Down,
+    /// Only stop leading into the cluster.
+    Stop,
     /// Lead from the host into the cluster, until it is ended.
     Forward,
 }
@@ -57,6 +59,7 @@ async fn main() -> ExitCode {
     let result = match action {
         Action::Up => demo::up(&settings),
         Action::Down => demo::down(&settings),
+        Action::Stop => demo::stop(&settings),
         Action::Forward => demo::forward(&settings).await,
     };
     match result {

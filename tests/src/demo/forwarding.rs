@@ -78,7 +78,10 @@ pub(super) fn start(settings: &Settings) -> anyhow::Result<Ports> {
 }
 
 /// Ends the process, if it runs.
-pub(super) fn stop(settings: &Settings) -> anyhow::Result<()> {
+///
+/// # Errors
+/// It could not be ended.
+pub fn stop(settings: &Settings) -> anyhow::Result<()> {
     if let Some((process, _)) = running(settings) {
         let status = Command::new("kill")
             .arg(process.to_string())

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 
 use forwarding::Ports;
-pub use forwarding::forward;
+pub use forwarding::{forward, stop};
 pub use tools::say;
 use tools::{Tools, step};
 
@@ -86,7 +86,7 @@ pub fn up(settings: &Settings) -> anyhow::Result<()> {
 /// # Errors
 /// The tools' own words.
 pub fn down(settings: &Settings) -> anyhow::Result<()> {
-    forwarding::stop(settings)?;
+    stop(settings)?;
     let tools = Tools::new(settings);
     step("remove the workloads", || {
         tools.kubectl(&[

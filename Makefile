@@ -1,0 +1,61 @@
+# Every target is a thing that a person does. `make` lists them.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+IMAGES := globus-auth-operator globus-auth-sidecar globus-auth-tests mlflow oidc-provider
+
+.PHONY: help
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+.PHONY: demo
+demo: ## Start MLflow behind a login, in a real Kubernetes, and say what to try
+	@.ci/with-cluster cargo run --quiet --package globus-auth-tests --features cluster --bin demo -- up
+
+.PHONY: demo-down
+demo-down: ## Remove the demo, and the local cluster with it
+	@if [[ -n "$$KUBECONFIG" && "$$KUBECONFIG" != "$(CURDIR)/target/kubernetes/kubeconfig" ]]; then \
+	  cargo run --quiet --package globus-auth-tests --features cluster --bin demo -- down; \
+	else \
+	  cargo run --quiet --package globus-auth-tests --features cluster --bin demo -- stop && $(MAKE) --no-print-directory cluster-down; \
+	fi
+
+.PHONY: test
+test: ## Run every test: lints, unit, black box, and in the cluster with a browser
+	@.ci/test
+
+.PHONY: test-fast
+test-fast: ## Run the tests that need no cluster
+	@.ci/test fast
+
+.PHONY: lint
+lint: ## Check format, lints, boundaries, documentation, licences and generated files
+	@.ci/lint
+
+.PHONY: cluster
+cluster: ## Start the local Kubernetes (KUBERNETES_VERSION=1.33.13 for another version)
+	@.ci/setup cluster
+	@cargo run --quiet --package globus-auth-cluster -- up
+
+.PHONY: cluster-down
+cluster-down: ## Stop it, and leave nothing behind but files
+	@cargo run --quiet --package globus-auth-cluster -- down
+
+.PHONY: images
+images: ## Build the images (IMAGE_REPOSITORY and IMAGE_TAG name them)
+	@.ci/setup images
+	@cargo build --profile cluster --package globus-auth-operator --package globus-auth-sidecar
+	@cargo build --profile cluster --package globus-auth-tests --bin globus-emulator --bin echo-upstream
+	@.ci/image $(IMAGES)
+
+.PHONY: push
+push: ## Push the images to IMAGE_REPOSITORY
+	@.ci/image --push $(IMAGES)
+
+.PHONY: crds
+crds: ## Write the CustomResourceDefinitions anew from their types
+	@cargo run --quiet --package globus-auth-crds --bin crdgen
+
+.PHONY: setup
+setup: ## Install the tools that all of this needs
+	@.ci/setup
