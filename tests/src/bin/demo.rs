@@ -13,11 +13,21 @@ struct Args {
     action: Action,
 
     /// The kubeconfig of the cluster.
-    #[arg(long, global = true, env = "KUBECONFIG", default_value = "target/kubernetes/kubeconfig")]
+    #[arg(
+        long,
+        global = true,
+        env = "KUBECONFIG",
+        default_value = "target/kubernetes/kubeconfig"
+    )]
     kubeconfig: PathBuf,
 
     /// Where the images are.
-    #[arg(long, global = true, env = "IMAGE_REPOSITORY", default_value = "localhost")]
+    #[arg(
+        long,
+        global = true,
+        env = "IMAGE_REPOSITORY",
+        default_value = "localhost"
+    )]
     image_repository: String,
 
     /// Their tag.

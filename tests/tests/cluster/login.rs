@@ -1,0 +1,137 @@
+//! A person logs in, in a real browser, at our emulator of Globus and at a provider that we did not write.
+
+use rstest::rstest;
+
+use crate::browser::Browser;
+use crate::cluster::{Namespace, SHORT, eventually};
+use crate::workload::{ALICE, MALLORY, Provider, Scene, echo};
+
+impl Scene {
+    /// Goes through the provider's pages as `user`.
+    async fn log_in(&self, browser: &Browser, user: &str) {
+        let button = match self.kind {
+            Provider::Globus => user,
+            Provider::Oidc => user.split('@').next().unwrap(),
+        };
+        browser.press(button).await;
+        browser.press("Allow").await;
+    }
+
+    async fn start(namespace: &Namespace, kind: Provider) -> Self {
+        let scene = Self::new(namespace, kind).await;
+        namespace.apply(&scene.proxy(namespace, &format!("{{emails: [{ALICE}]}}"), ""));
+        namespace.apply(&echo("127.0.0.1"));
+        namespace.await_available("app");
+        scene
+    }
+}
+
+#[rstest]
+#[case::globus(Provider::Globus)]
+#[case::oidc(Provider::Oidc)]
+#[tokio::test]
+async fn an_allowed_user_enters_where_they_wanted_to_go(#[case] kind: Provider) {
+    let namespace = Namespace::new("login").await;
+    let scene = Scene::start(&namespace, kind).await;
+    let browser = Browser::start().await;
+    browser
+        .open(&format!("{}/deep/link?x=http://a//b", scene.app.url()))
+        .await;
+    assert!(
+        browser.url().await.starts_with(&scene.provider.url()),
+        "{}",
+        browser.url().await
+    );
+    scene.log_in(&browser, ALICE).await;
+    let page = browser.await_text("x-forwarded-email").await;
+    assert!(page.contains(ALICE), "{page}");
+    assert!(page.contains("/deep/link?x=http://a//b"), "{page}");
+    assert!(!page.contains("__Host-globus-auth"), "{page}");
+    browser.close().await;
+}
+
+#[rstest]
+#[case::globus(Provider::Globus)]
+#[case::oidc(Provider::Oidc)]
+#[tokio::test]
+async fn a_refused_user_reads_which_account_it_was_and_can_choose_another(#[case] kind: Provider) {
+    let namespace = Namespace::new("refused").await;
+    let scene = Scene::start(&namespace, kind).await;
+    let browser = Browser::start().await;
+    browser.open(&scene.app.url()).await;
+    scene.log_in(&browser, MALLORY).await;
+    let page = browser.await_text("You do not have access").await;
+    assert!(page.contains(MALLORY), "{page}");
+    browser.screenshot(&format!("refused-{kind:?}")).await;
+    browser.press("Sign in with another account").await;
+    scene.log_in(&browser, ALICE).await;
+    browser.await_text("x-forwarded-email").await;
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn signing_out_ends_the_session() {
+    let namespace = Namespace::new("signout").await;
+    let scene = Scene::start(&namespace, Provider::Globus).await;
+    let browser = Browser::start().await;
+    browser.open(&scene.app.url()).await;
+    scene.log_in(&browser, ALICE).await;
+    browser.await_text("x-forwarded-email").await;
+    browser
+        .open(&format!("{}/oauth2/sign_out", scene.app.url()))
+        .await;
+    browser.await_text("You are signed out").await;
+    browser.screenshot("signed-out").await;
+    browser
+        .open(&format!("{}/oauth2/userinfo", scene.app.url()))
+        .await;
+    browser.await_text("Unauthorized").await;
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn while_the_provider_is_down_sessions_go_on_and_new_logins_are_told() {
+    let namespace = Namespace::new("outage").await;
+    let scene = Scene::start(&namespace, Provider::Globus).await;
+    let browser = Browser::start().await;
+    browser.open(&scene.app.url()).await;
+    scene.log_in(&browser, ALICE).await;
+    browser.await_text("x-forwarded-email").await;
+
+    // The sidecar forgets what it has learnt of the provider when it starts anew.
+    namespace.kubectl(&["scale", "deployment/provider", "--replicas=0"]);
+    namespace.kubectl(&[
+        "wait",
+        "pod",
+        "--selector=app=provider",
+        "--for=delete",
+        "--timeout=60s",
+    ]);
+    namespace.kubectl(&["rollout", "restart", "deployment/app"]);
+    namespace.await_available("app");
+
+    browser
+        .open(&format!("{}/still-here", scene.app.url()))
+        .await;
+    browser.await_text("/still-here").await;
+    let stranger = Browser::start().await;
+    stranger.open(&scene.app.url()).await;
+    let page = stranger.await_text("You cannot sign in just now").await;
+    assert!(page.contains("Globus does not answer"), "{page}");
+    stranger.screenshot("provider-down").await;
+
+    namespace.kubectl(&["scale", "deployment/provider", "--replicas=1"]);
+    namespace.await_available("provider");
+    eventually("a login page", SHORT, async || {
+        stranger.open(&scene.app.url()).await;
+        let url = stranger.url().await;
+        if url.starts_with(&scene.provider.url()) {
+            Ok(())
+        } else {
+            Err(url)
+        }
+    })
+    .await;
+    stranger.close().await;
+    browser.close().await;
+}
