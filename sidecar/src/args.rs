@@ -18,11 +18,11 @@ pub struct Args {
     #[arg(long, value_name = "IP", value_delimiter = ',', default_value = "::")]
     pub listen_address: Vec<IpAddr>,
 
-    /// The port on which users are served.
+    /// The port on which users are served; 0 takes a free one, which the log names.
     #[arg(long, value_name = "PORT", default_value_t = 4180)]
     pub listen_port: u16,
 
-    /// The port for the kubelet's probes and for metrics.
+    /// The port for the kubelet's probes and for metrics; 0 takes a free one, which the log names.
     #[arg(long, value_name = "PORT", default_value_t = 4181)]
     pub admin_port: u16,
 

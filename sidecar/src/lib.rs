@@ -39,6 +39,7 @@ mod server;
 mod status;
 mod tunnel;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -46,7 +47,6 @@ use globus_auth_core::clock::SystemClock;
 use globus_auth_core::runtime::http_client::HttpClient;
 use globus_auth_core::runtime::{admin, shutdown, telemetry};
 use globus_auth_core::sidecar_config::LogLevel;
-use tokio::net::TcpListener;
 
 pub use args::Args;
 
@@ -81,13 +81,11 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let listeners = server::bind(&args.listen_address, args.listen_port)
         .await
         .with_context(|| format!("failed to listen on port {}", args.listen_port))?;
-    let admin_listener = server::bind(&["::".parse()?], args.admin_port)
+    let admin_listeners = server::bind(&["::".parse()?], args.admin_port)
         .await
         .with_context(|| format!("failed to listen on port {}", args.admin_port))?;
-    let ours = listeners
-        .iter()
-        .map(TcpListener::local_addr)
-        .collect::<Result<_, _>>()?;
+    let ours = server::addresses(&listeners)?;
+    let (address, admin_address) = (list(&ours), list(&server::addresses(&admin_listeners)?));
 
     tokio::spawn(reload::watch(
         args.config,
@@ -106,15 +104,22 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     }
     let admin = admin::router(Arc::clone(&status), metrics.registry())
         .merge(probe::router(probes, args.upstream_port));
-    for listener in admin_listener {
+    for listener in admin_listeners {
         tokio::spawn(axum::serve(listener, admin.clone()).into_future());
     }
     tracing::info!(
-        port = args.listen_port,
+        address,
+        admin.address = admin_address,
         config.hash = app.live().hash,
         "serving"
     );
     server::serve(listeners, app::Proxy::new(app), stop).await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Addresses for a log line. With port 0, nothing else says which port was taken.
+fn list(addresses: &[SocketAddr]) -> String {
+    let texts: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+    texts.join(",")
 }

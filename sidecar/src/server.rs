@@ -35,6 +35,14 @@ pub(crate) async fn bind(addresses: &[IpAddr], port: u16) -> std::io::Result<Vec
     Ok(listeners)
 }
 
+/// Where `listeners` listen.
+///
+/// # Errors
+/// A listener that is gone.
+pub(crate) fn addresses(listeners: &[TcpListener]) -> std::io::Result<Vec<SocketAddr>> {
+    listeners.iter().map(TcpListener::local_addr).collect()
+}
+
 /// Serves users until `stop`, then lets open requests finish for a while.
 pub(crate) async fn serve(
     listeners: Vec<TcpListener>,
