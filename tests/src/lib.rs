@@ -6,7 +6,8 @@
 //! | [`echo`] | a workload behind the proxy | `echo-upstream` |
 //!
 //! The stand-ins share no code with the crates that they test: a mistake made there must not be
-//! repeated here, where it would hide itself.
+//! repeated here, where it would hide itself. Only [`harness`] knows one of their types: the
+//! configuration that it hands to the sidecar.
 
 #[cfg(feature = "cluster")]
 pub mod demo;
@@ -14,6 +15,7 @@ pub mod echo;
 #[cfg(feature = "cluster")]
 pub mod forward;
 pub mod globus;
+pub mod harness;
 mod server;
 
 pub use server::asked_to_stop;

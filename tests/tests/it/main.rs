@@ -1,0 +1,11 @@
+//! The programs as their users meet them: over HTTP, from outside.
+
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
+
+mod login;
