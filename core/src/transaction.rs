@@ -57,8 +57,13 @@ impl LoginTransaction {
     }
 
     /// Names the attempt's cookie: the first 8 characters of the state.
+    ///
+    /// A state in an authorization response is whatever somebody wrote into a link. Only one in base64url
+    /// can be ours; any other could put `=` and `;` into a `Set-Cookie` field.
     pub fn cookie_suffix(state: &str) -> Option<&str> {
-        state.get(..COOKIE_SUFFIX_LENGTH)
+        let is_base64url = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+        let suffix = state.get(..COOKIE_SUFFIX_LENGTH)?;
+        suffix.chars().all(is_base64url).then_some(suffix)
     }
 
     /// The value of the attempt's cookie.
@@ -169,6 +174,21 @@ mod tests {
         assert!(!one.has_state(&other.state()));
         assert!(!one.has_state(""));
         assert!(!one.has_state(&one.state()[..31]));
+    }
+
+    #[test]
+    fn a_state_that_is_none_names_no_cookie() {
+        let state = transaction().state();
+        assert_eq!(LoginTransaction::cookie_suffix(&state), Some(&state[..8]));
+        for state in [
+            "",
+            "short",
+            "=x; Domain=evil.test",
+            "a,b c=d;",
+            "\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}",
+        ] {
+            assert_eq!(LoginTransaction::cookie_suffix(state), None, "{state:?}");
+        }
     }
 
     #[test]
