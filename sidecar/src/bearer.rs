@@ -111,7 +111,10 @@ impl BearerVerifier {
             algorithms: &issuer.algorithms,
         };
         match keys
-            .verify(|keys| jwt::verify(token, keys, expected, now))
+            .verify(
+                |keys| jwt::verify(token, keys, expected, now),
+                |reason| reason.may_change_with_keys(),
+            )
             .await
         {
             Ok(Ok(claims)) => {

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use globus_auth_core::oauth::jwks::{BadKeySet, KeySet};
-use globus_auth_core::oauth::jwt::BadJwt;
 use globus_auth_core::oauth::metadata::{self, BadMetadata};
 use globus_auth_core::runtime::http_client::{HttpClient, SendError};
 use globus_auth_core::url::Issuer;
@@ -29,18 +28,19 @@ impl KeySource {
         }
     }
 
-    /// Runs `verify` with the keys; once more with newer ones if a key is missing, because an issuer
-    /// rotates its keys when it likes.
+    /// Runs `verify` with the keys; once more with newer ones if that `may_change` the result, because
+    /// an issuer rotates its keys when it likes.
     ///
     /// # Errors
     /// `Ok(Err(…))` if the token is bad, `Err` if there are no keys to tell.
-    pub(crate) async fn verify<T, E: From<BadJwt> + PartialEq>(
+    pub(crate) async fn verify<T, E>(
         &self,
         verify: impl Fn(&KeySet) -> Result<T, E>,
+        may_change: impl Fn(&E) -> bool,
     ) -> Result<Result<T, E>, Arc<FetchError>> {
         let result = verify(&*self.keys_not_older_than(MAX_AGE).await?);
         match result {
-            Err(error) if error == BadJwt::UnknownKey.into() => {
+            Err(error) if may_change(&error) => {
                 Ok(verify(&*self.keys_not_older_than(MIN_AGE).await?))
             }
             result => Ok(result),
@@ -80,7 +80,8 @@ pub(crate) async fn get(http: &HttpClient, address: &str) -> Result<Vec<u8>, Fet
 
 /// Keys are read again after an hour, so that one that the issuer withdrew stops counting.
 pub(crate) const MAX_AGE: Duration = Duration::from_hours(1);
-/// An unknown key id, which anybody can make up, causes at most one fetch in this time.
+/// A token with an unknown key or a wrong signature, which anybody can make up, causes at most one fetch
+/// in this time.
 const MIN_AGE: Duration = Duration::from_secs(10);
 
 /// Why a document of an issuer could not be had.

@@ -142,7 +142,10 @@ impl Provider {
         let id_token = secrecy::ExposeSecret::expose_secret(&tokens.id_token);
         let mut claims = self
             .keys
-            .verify(|keys| id_token::verify(id_token, keys, login, now))
+            .verify(
+                |keys| id_token::verify(id_token, keys, login, now),
+                |reason| reason.may_change_with_keys(),
+            )
             .await
             .map_err(LoginError::Keys)?
             .map_err(LoginError::IdToken)?;

@@ -65,3 +65,13 @@ pub enum BadIdToken {
     #[error("the ID token belongs to another login (nonce)")]
     Nonce,
 }
+
+impl BadIdToken {
+    /// As [`BadJwt::may_change_with_keys`].
+    pub const fn may_change_with_keys(self) -> bool {
+        match self {
+            Self::Jwt(reason) => reason.may_change_with_keys(),
+            Self::AuthorizedParty | Self::Nonce => false,
+        }
+    }
+}

@@ -49,17 +49,18 @@ impl KeySet {
         }
     }
 
-    /// The key for a token whose header names `id` and `algorithm`.
+    /// The keys that may have signed a token whose header names `id` and `algorithm`.
     ///
-    /// Globus names no `kid`, neither in its key set nor in its tokens. A token without `kid` is
-    /// verified with the only key that fits its algorithm; if several fit, none is chosen.
-    pub(super) fn find(&self, id: Option<&str>, algorithm: Algorithm) -> Option<&VerificationKey> {
-        let mut fitting = self
-            .keys
-            .iter()
-            .filter(|key| key.fits(algorithm) && id.is_none_or(|id| key.id.as_deref() == Some(id)));
-        let key = fitting.next()?;
-        (id.is_some() || fitting.next().is_none()).then_some(key)
+    /// Globus names no `kid`, neither in its key set nor in its tokens. A token without `kid` may be
+    /// signed with the only key that fits its algorithm, or with any that has no name either: while such
+    /// an issuer rotates its keys, it publishes two that cannot be told apart. Between keys with names
+    /// none is chosen.
+    pub(super) fn find(&self, id: Option<&str>, algorithm: Algorithm) -> Vec<&VerificationKey> {
+        let mut fitting: Vec<_> = self.keys.iter().filter(|key| key.fits(algorithm)).collect();
+        if id.is_some() || fitting.len() > 1 {
+            fitting.retain(|key| key.id.as_deref() == id);
+        }
+        fitting
     }
 }
 

@@ -75,7 +75,7 @@ pub struct Expected<'a> {
 /// Verifies signature, issuer, audience and times of `token`.
 ///
 /// # Errors
-/// [`BadJwt`]. Only [`BadJwt::UnknownKey`] can change by fetching the key set again.
+/// [`BadJwt`]. See [`BadJwt::may_change_with_keys`].
 pub fn verify(
     token: &str,
     keys: &KeySet,
@@ -115,9 +115,10 @@ fn verify_signature(
         .map(|allowed| allowed.library())
         .find(|allowed| *allowed == header.alg)
         .ok_or(BadJwt::Algorithm)?;
-    let key = keys
-        .find(header.kid.as_deref(), algorithm)
-        .ok_or(BadJwt::UnknownKey)?;
+    let candidates = keys.find(header.kid.as_deref(), algorithm);
+    if candidates.is_empty() {
+        return Err(BadJwt::UnknownKey);
+    }
 
     // The library checks the signature; issuer, audience and times are ours, because they take the
     // time as a parameter and accept what providers really send.
@@ -126,9 +127,11 @@ fn verify_signature(
     validation.validate_exp = false;
     validation.validate_nbf = false;
     validation.validate_aud = false;
-    let data = jsonwebtoken::decode::<Claims>(token, &key.key, &validation)
-        .map_err(|_invalid| BadJwt::Signature)?;
-    Ok(data.claims)
+    candidates
+        .iter()
+        .find_map(|key| jsonwebtoken::decode::<Claims>(token, &key.key, &validation).ok())
+        .map(|data| data.claims)
+        .ok_or(BadJwt::Signature)
 }
 
 /// Whether `token` says that it is of `issuer`. It may lie: this only spares work on tokens that can not
@@ -195,6 +198,14 @@ pub enum BadJwt {
     /// The provider's key set has no key for it.
     #[error("the token is signed with an unknown key")]
     UnknownKey,
+}
+
+impl BadJwt {
+    /// Whether newer keys of the issuer may verify the token. Where keys have no names, as with Globus,
+    /// nothing but a wrong signature tells that they have changed.
+    pub const fn may_change_with_keys(self) -> bool {
+        matches!(self, Self::Signature | Self::UnknownKey)
+    }
 }
 
 #[cfg(test)]

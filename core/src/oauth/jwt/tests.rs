@@ -99,7 +99,7 @@ fn an_id_token_without_kid_is_verified_with_the_only_key() {
 }
 
 #[test]
-fn without_kid_and_with_several_keys_none_is_chosen() {
+fn without_kid_and_with_several_named_keys_none_is_chosen() {
     let keys = key_set(&[with_id(&KEYS[0].jwk, "a"), with_id(&KEYS[1].jwk, "b")]);
     let token = sign(&rs512(), &claims());
     assert_eq!(
@@ -114,6 +114,21 @@ fn without_kid_and_with_several_keys_none_is_chosen() {
         &claims(),
     );
     assert!(verify_login(&named, &keys).is_ok());
+}
+
+#[test]
+fn while_keys_without_names_are_rotated_both_count() {
+    let both = key_set(&[KEYS[1].jwk.clone(), KEYS[0].jwk.clone()]);
+    let token = sign(&rs512(), &claims());
+    assert!(verify_login(&token, &both).is_ok());
+    let named = Header {
+        kid: Some("a".to_owned()),
+        ..rs512()
+    };
+    assert_eq!(
+        verify_login(&sign(&named, &claims()), &both).unwrap_err(),
+        BadJwt::UnknownKey.into()
+    );
 }
 
 #[rstest]
