@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
@@ -96,8 +96,18 @@ impl<'c> oauth2::AsyncHttpClient<'c> for HttpClient {
     type Error = SendError;
     type Future = Pin<Box<dyn Future<Output = Result<Response<Vec<u8>>, SendError>> + Send + 'c>>;
 
+    /// An endpoint that is overloaded or broken has said nothing about the request, whatever its body
+    /// looks like.
     fn call(&'c self, request: Request<Vec<u8>>) -> Self::Future {
-        Box::pin(self.send(request))
+        Box::pin(async {
+            let response = self.send(request).await?;
+            let status = response.status();
+            if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
+                Err(SendError::Unavailable { status })
+            } else {
+                Ok(response)
+            }
+        })
     }
 }
 
@@ -134,4 +144,10 @@ pub enum SendError {
     /// No answer within 10 seconds.
     #[error("no response within 10 seconds")]
     Timeout,
+    /// A status of 5xx, or 429.
+    #[error("the other side answered with status {status}")]
+    Unavailable {
+        /// The status.
+        status: StatusCode,
+    },
 }
