@@ -147,7 +147,7 @@ async fn sign_out(State(app): State<Arc<App>>, request: Parts) -> Response<Body>
     let mut response = if let Some(rd) = query_parameter(&request, "rd") {
         redirect(&ReturnTo::parse(&rd, &live.external).location(&live.external))
     } else {
-        let provider = live.provider.sign_out_url(&live.external).await;
+        let provider = live.provider.sign_out_url(&live.external);
         answers::signed_out(&live, provider.map(String::from)).respond(Format::of(headers), host)
     };
     end_session(&app, &live, headers, &mut response);

@@ -95,17 +95,18 @@ impl Provider {
         Ok(discovered.client.authorization_url(transaction, prompt))
     }
 
-    /// Where a browser goes to log out of the provider itself, if we know. Nothing is fetched for it.
-    pub(crate) async fn sign_out_url(&self, external: &ExternalUrl) -> Option<Url> {
-        let discovered = self.discovered().await.ok()?;
+    /// Where a browser goes to log out of the provider itself, if there is such an address. Nothing is
+    /// fetched for it: a sign-out waits for nobody.
+    pub(crate) fn sign_out_url(&self, external: &ExternalUrl) -> Option<Url> {
         match self.config.kind {
             ProviderKind::OIDC => None,
             ProviderKind::Globus => {
-                let mut url = discovered
-                    .metadata
-                    .authorization_endpoint
-                    .join("/v2/web/logout")
-                    .ok()?;
+                let discovered = self.discovered.last();
+                let site = match &discovered {
+                    Some(discovered) => discovered.metadata.authorization_endpoint.clone(),
+                    None => Url::parse(self.config.issuer.as_str()).ok()?,
+                };
+                let mut url = site.join("/v2/web/logout").ok()?;
                 url.query_pairs_mut()
                     .append_pair("client_id", &self.config.client_id)
                     .append_pair("redirect_uri", &external.origin())

@@ -60,9 +60,7 @@ impl<T, E: std::error::Error> Refreshed<T, E> {
         if let Some(failure) = &*last_failure
             && failure.at.elapsed() < RETRY_AFTER
         {
-            return self
-                .younger_than(Duration::MAX)
-                .ok_or_else(|| Arc::clone(&failure.error));
+            return self.last().ok_or_else(|| Arc::clone(&failure.error));
         }
         match fetch().await {
             Ok(value) => {
@@ -81,9 +79,14 @@ impl<T, E: std::error::Error> Refreshed<T, E> {
                     error: Arc::clone(&error),
                     at: Instant::now(),
                 });
-                self.younger_than(Duration::MAX).ok_or(error)
+                self.last().ok_or(error)
             }
         }
+    }
+
+    /// The value that was fetched last, if any; nothing is fetched for it.
+    pub(crate) fn last(&self) -> Option<Arc<T>> {
+        self.younger_than(Duration::MAX)
     }
 
     fn younger_than(&self, max_age: Duration) -> Option<Arc<T>> {
