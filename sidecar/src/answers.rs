@@ -79,13 +79,13 @@ pub(crate) fn not_allowed(live: &Live, identity: &Identity) -> Page {
 }
 
 /// 403: the address does not count.
-pub(crate) fn email_not_verified(live: &Live) -> Page {
+pub(crate) fn email_not_verified(live: &Live, path: &str) -> Page {
     Page::new(StatusCode::FORBIDDEN, "email_not_verified", "Your e-mail address is not verified")
         .paragraph(format!(
             "{} has not verified the e-mail address of your account. Verify it there, then sign in again.",
             capitalised(live.provider.name())
         ))
-        .link("Sign in again", start_address("/"))
+        .link("Sign in again", start_address(path))
 }
 
 /// 403: a callback that belongs to no login of this browser.
@@ -129,7 +129,7 @@ pub(crate) fn refused_by_provider(live: &Live, code: &'static str) -> Page {
 }
 
 /// 403: what the provider returned does not fit the login.
-pub(crate) fn login_failed() -> Page {
+pub(crate) fn login_failed(path: &str) -> Page {
     Page::new(
         StatusCode::FORBIDDEN,
         "login_failed",
@@ -139,17 +139,17 @@ pub(crate) fn login_failed() -> Page {
         "The identity provider's answer did not fit this sign-in, so it was not accepted. Try once \
              more; if it happens again, tell your administrator.",
     )
-    .link("Sign in again", start_address("/"))
+    .link("Sign in again", start_address(path))
 }
 
 /// 503: nobody can log in just now.
-pub(crate) fn provider_down(live: &Live) -> Page {
+pub(crate) fn provider_down(live: &Live, path: &str) -> Page {
     Page::new(StatusCode::SERVICE_UNAVAILABLE, "provider_unavailable", "You cannot sign in just now")
         .paragraph(format!(
             "{} does not answer. Whoever is signed in already can go on working. Try again in a minute.",
             capitalised(live.provider.name())
         ))
-        .link("Try again", start_address("/"))
+        .link("Try again", start_address(path))
 }
 
 /// 502: the workload does not answer.

@@ -24,6 +24,7 @@ use crate::intent::Intent;
 use crate::live::{Live, Tools};
 use crate::metrics::Metrics;
 use crate::pages::Format;
+use crate::redirect::ReturnTo;
 use crate::{RESERVED_PREFIX, answers, endpoints, login, tunnel};
 use globus_auth_core::runtime::telemetry::Chain;
 
@@ -183,10 +184,11 @@ impl Proxy {
                 let challenge = || answers::challenge(&live, challenge, &request);
                 anonymous("challenge", known.unwrap_or_else(challenge))
             }
-            Decision::Unavailable => anonymous(
-                "unavailable",
-                answers::provider_down(&live).respond(format, host),
-            ),
+            Decision::Unavailable => {
+                let path = ReturnTo::from_request(request.uri(), &live.external).into_path();
+                let page = answers::provider_down(&live, &path);
+                anonymous("unavailable", page.respond(format, host))
+            }
         }
     }
 }

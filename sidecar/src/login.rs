@@ -92,12 +92,15 @@ async fn begin(
 ) -> Response<Body> {
     let host = live.external.authority();
     let now = app.clock.now();
-    let Ok(transaction) = LoginTransaction::start(return_to.into_path(), now) else {
+    let return_to = return_to.into_path();
+    let Ok(transaction) = LoginTransaction::start(return_to.clone(), now) else {
         return answers::internal_error().respond(Format::of(headers), host);
     };
     let address = match live.provider.authorization_url(&transaction, prompt).await {
         Ok(address) => address,
-        Err(error) => return failed(app, live, &error).respond(Format::of(headers), host),
+        Err(error) => {
+            return failed(app, live, &error, &return_to).respond(Format::of(headers), host);
+        }
     };
     let Some(cookie) = transaction_cookie(&transaction, live) else {
         return answers::internal_error().respond(Format::of(headers), host);
@@ -217,7 +220,10 @@ async fn complete(
     let now = app.clock.now();
     let identity = match live.provider.redeem(code, issuer, transaction, now).await {
         Ok(identity) => identity,
-        Err(error) => return failed(app, live, &error).respond(Format::of(headers), host),
+        Err(error) => {
+            return failed(app, live, &error, &transaction.return_to)
+                .respond(Format::of(headers), host);
+        }
     };
     if !live.rules.allow(&identity) {
         app.metrics.login("not_allowed");
@@ -244,17 +250,18 @@ fn refused(app: &App, live: &Live, error: AuthorizationError) -> Page {
     answers::refused_by_provider(live, error.as_str())
 }
 
-/// What somebody reads whose login did not work, and what the log says about it.
-fn failed(app: &App, live: &Live, error: &LoginError) -> Page {
+/// What somebody reads whose login did not work, with a way to try again to where they wanted, and what
+/// the log says about it.
+fn failed(app: &App, live: &Live, error: &LoginError, return_to: &str) -> Page {
     let reference = answers::reference();
     app.metrics.login(error.category());
     tracing::warn!(error = %Chain(error), category = error.category(), request_id = %reference, "a login failed");
     let page = if let LoginError::Identity(BadIdentity::EmailNotVerified) = error {
-        answers::email_not_verified(live)
+        answers::email_not_verified(live, return_to)
     } else if error.is_outage() {
-        answers::provider_down(live)
+        answers::provider_down(live, return_to)
     } else {
-        answers::login_failed()
+        answers::login_failed(return_to)
     };
     page.reference(reference)
 }

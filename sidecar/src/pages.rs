@@ -154,6 +154,11 @@ impl Page {
             .headers_mut()
             .insert(header::CONTENT_TYPE, content_type);
         protect(response.headers_mut());
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS);
+        }
         response
     }
 }
@@ -180,6 +185,8 @@ pub(crate) fn protect(headers: &mut HeaderMap) {
     }
 }
 
+/// A provider that was down is asked again before this.
+const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("5");
 const STYLE: &str = include_str!("../templates/style.css");
 
 /// No script, no frame, no form to another site, and no style but the one whose hash this is.
