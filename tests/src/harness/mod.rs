@@ -7,6 +7,7 @@
 //! | [`sidecar`] | the process: its configuration as the kubelet mounts it, its log, its memory |
 //! | [`browser`] | a browser without script: cookies, forms, redirects one at a time |
 //! | [`wire`], [`websocket`] | bytes over TCP |
+//! | [`scripted`] | a server that answers what a test says |
 //! | [`wait`] | waiting for a condition, with a deadline |
 //!
 //! The sidecar runs as a process, never inside the test: its log, its memory, how it starts and how it
@@ -26,6 +27,7 @@ mod folder;
 mod form;
 mod jar;
 mod log;
+pub mod scripted;
 pub mod secrets;
 pub mod sidecar;
 pub mod stage;

@@ -9,3 +9,4 @@
 )]
 
 mod login;
+mod provider;
