@@ -9,8 +9,8 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::command::{command, run};
 use crate::paths::digest;
-use crate::preflight::KubernetesVersion;
 use crate::progress::{say, step};
+use crate::version::KubernetesVersion;
 
 const KUBERNETES_MAIN: &str = include_str!("../go/kubernetes/main.go");
 const ETCD_MAIN: &str = include_str!("../go/etcd/main.go");
@@ -84,14 +84,18 @@ fn build(
     Ok(finished)
 }
 
+/// Links relative to the cache, which the cluster sees at another place; in one step, because others may be
+/// starting the program.
 fn link(target: &Path, link: &Path) -> anyhow::Result<()> {
+    let name = target.file_name().context("a program has no name")?;
+    let target = Path::new("..").join(name);
     if fs::read_link(link).is_ok_and(|present| present == target) {
         return Ok(());
     }
-    if link.symlink_metadata().is_ok() {
-        fs::remove_file(link).with_context(|| format!("failed to replace {}", link.display()))?;
-    }
-    symlink(target, link).with_context(|| format!("failed to link {}", link.display()))
+    let unfinished = link.with_extension("new");
+    fs::remove_file(&unfinished).unwrap_or_default();
+    symlink(target, &unfinished).with_context(|| format!("failed to link {}", link.display()))?;
+    fs::rename(&unfinished, link).with_context(|| format!("failed to link {}", link.display()))
 }
 
 fn kubernetes(target: &Path, version: &KubernetesVersion) -> anyhow::Result<()> {

@@ -19,6 +19,8 @@ pub(crate) const SERVICE_RANGE: &str = "10.96.0.0/16";
 pub(crate) const POD_RANGE: &str = "10.244.0.0/16";
 const NODE_POD_RANGE: &str = "10.244.0.0/24";
 pub(crate) const API_PORT: u16 = 6443;
+/// Who signs the token of a ServiceAccount.
+pub(crate) const SERVICE_ACCOUNT_ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 /// The image of every pod's first process.
 pub(crate) const PAUSE_IMAGE: &str = "localhost/pause:1";
 pub(crate) const CONTAINERD_SOCKET: &str = "/run/containerd/containerd.sock";
@@ -114,15 +116,19 @@ state = "/run/containerd"
     )
 }
 
-/// The pods' network: one bridge.
+/// The pods' network: a link to the node for each pod. Unlike on a bridge, answers of a Service's pod to
+/// another pod come back through the node and kube-proxy's rules, without the module `br_netfilter`.
 pub(crate) fn cni() -> String {
     json!({
         "cniVersion": "0.4.0",
         "name": "pods",
         "plugins": [
             {
-                "type": "bridge", "bridge": "cni0", "isGateway": true, "ipMasq": false, "hairpinMode": true,
-                "ipam": {"type": "host-local", "ranges": [[{"subnet": NODE_POD_RANGE}]], "routes": [{"dst": "0.0.0.0/0"}]},
+                "type": "ptp", "ipMasq": false,
+                "ipam": {
+                    "type": "host-local", "dataDir": "/run/cni",
+                    "ranges": [[{"subnet": NODE_POD_RANGE}]], "routes": [{"dst": "0.0.0.0/0"}],
+                },
             },
             {"type": "portmap", "capabilities": {"portMappings": true}},
         ],
@@ -150,6 +156,16 @@ pub(crate) fn corefile(kubeconfig: &str) -> String {
 /// Name resolution of the node, and of commands run inside the cluster.
 pub(crate) fn resolv_conf() -> String {
     format!("nameserver {NODE_ADDRESS}\nsearch svc.cluster.local cluster.local\n")
+}
+
+/// Where the programs of commands inside look names up: in files, and in the cluster's DNS. Other sources,
+/// such as a resolver of the host that is asked through a socket, do not know the cluster.
+pub(crate) fn nsswitch_conf(of_the_host: &str) -> String {
+    let others = of_the_host
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("hosts:"));
+    let lines: Vec<&str> = others.chain(["hosts: files dns"]).collect();
+    lines.join("\n") + "\n"
 }
 
 /// The Service that leads pods to CoreDNS.
@@ -195,6 +211,26 @@ mod tests {
         let config: Value =
             serde_json::from_str(&kubelet("globus-auth-1", "/ca", "/resolv")).unwrap();
         assert_eq!(config["cgroupRoot"], "/globus-auth-1");
+    }
+
+    #[test]
+    fn names_are_looked_up_in_the_clusters_dns_only() {
+        assert_eq!(
+            nsswitch_conf("passwd: files ldap\nhosts: mymachines resolve [!UNAVAIL=return] dns\n"),
+            "passwd: files ldap\nhosts: files dns\n"
+        );
+        assert_eq!(nsswitch_conf(""), "hosts: files dns\n");
+    }
+
+    #[test]
+    fn generated_configuration_is_json() {
+        for json in [
+            cni(),
+            kube_proxy("/proxy.conf"),
+            kubelet("id", "/ca", "/resolv"),
+        ] {
+            assert!(serde_json::from_str::<Value>(&json).unwrap().is_object());
+        }
     }
 
     #[test]

@@ -1,44 +1,46 @@
-//! Images in containerd. They outlive the cluster, so that the next one need not load them again.
+//! What containerd has before the first pod. Its images outlive the cluster, so that the next one need not
+//! load them again.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use serde_json::json;
 
+use crate::arguments;
 use crate::command::{command, run};
 use crate::config::{CONTAINERD_SOCKET, PAUSE_IMAGE};
+use crate::files::Files;
+use crate::mounts::TEMPORARY;
+use crate::parts::Parts;
 use crate::paths::digest;
-use crate::supervisor::{containerd_answers, wait_for};
 
-/// Runs inside, before the kubelet: removes what pods of an earlier cluster have left in containerd, and
-/// loads the image of every pod's first process.
+/// Removes what pods of an earlier cluster have left in containerd, and loads the image of every pod's
+/// first process.
 ///
 /// # Errors
 /// containerd does not do its part.
-pub(crate) fn prepare(
-    pause: &Path,
-    state: &Path,
-    restart: impl FnOnce() -> anyhow::Result<()>,
-) -> anyhow::Result<()> {
-    wait_for("containerd", containerd_answers)?;
+pub(crate) fn prepare(parts: &mut Parts, files: &Files) -> anyhow::Result<()> {
+    parts.wait_for("containerd", |_| containerd_answers())?;
     let left = ctr(&["containers", "list", "--quiet"])?;
     let left: Vec<&str> = left.split_whitespace().collect();
     if !left.is_empty() {
         let mut remove = vec!["containers", "delete"];
         remove.extend(&left);
         ctr(&remove)?;
-        restart()?;
-        wait_for("containerd", containerd_answers)?;
+        // It remembers them as pods until it starts anew.
+        parts.stop("containerd")?;
+        parts.start("containerd", &arguments::containerd(files))?;
+        parts.wait_for("containerd", |_| containerd_answers())?;
     }
-    let present = ctr(&["images", "list", "--quiet"])?;
-    if !present.lines().any(|name| name == PAUSE_IMAGE) {
-        let archive = state.join("pause.tar");
-        pack_pause(pause, &archive)?;
-        ctr(&["images", "import", &archive.to_string_lossy()])?;
-    }
-    Ok(())
+    // Made anew each time: it is small, and may be another one than last time.
+    let archive = Path::new(TEMPORARY).join("pause.tar");
+    pack_pause(&parts.program("pause"), &archive)?;
+    ctr(&["images", "import", &archive.to_string_lossy()]).map(drop)
+}
+
+fn containerd_answers() -> bool {
+    ctr(&["version"]).is_ok()
 }
 
 fn ctr(arguments: &[&str]) -> anyhow::Result<String> {
@@ -50,28 +52,6 @@ fn ctr(arguments: &[&str]) -> anyhow::Result<String> {
         "k8s.io",
     ])
     .args(arguments))
-}
-
-/// What was loaded, by the name of the archive: its size and time.
-pub(crate) type Loaded = BTreeMap<String, String>;
-
-/// Names the content of an archive without reading it.
-///
-/// # Errors
-/// There is no such file.
-pub(crate) fn version(archive: &Path) -> anyhow::Result<String> {
-    use std::os::unix::fs::MetadataExt;
-    let metadata = fs::metadata(archive)
-        .with_context(|| format!("there is no image archive {}", archive.display()))?;
-    if metadata.len() == 0 {
-        bail!("the image archive {} is empty", archive.display());
-    }
-    Ok(format!(
-        "{}-{}-{}",
-        metadata.len(),
-        metadata.mtime(),
-        metadata.mtime_nsec()
-    ))
 }
 
 /// Makes an image of the one program, as the OCI image layout has it.

@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 /// The folders of one cluster. Each checkout has one of its own.
 #[derive(Clone, Debug)]
 pub(crate) struct Paths {
-    /// Everything of this cluster: logs, keys, data.
+    /// Everything of this cluster: logs, keys, images.
     pub(crate) state: PathBuf,
     /// What several checkouts share: programs that took minutes to build.
     pub(crate) cache: PathBuf,
@@ -21,11 +21,8 @@ impl Paths {
     /// # Errors
     /// There is no home to keep the cache in.
     pub(crate) fn new(state: &Path, cache: Option<PathBuf>) -> anyhow::Result<Self> {
-        std::fs::create_dir_all(state)
-            .with_context(|| format!("failed to make the folder {}", state.display()))?;
-        let state = state
-            .canonicalize()
-            .context("failed to resolve the state folder")?;
+        let state = std::path::absolute(state).context("failed to find the state folder")?;
+        let state = resolve(&state);
         let Some(cache) = cache else {
             bail!("neither XDG_CACHE_HOME nor HOME is set: set one, to keep what is built");
         };
@@ -33,7 +30,7 @@ impl Paths {
         Ok(Self { state, cache, id })
     }
 
-    /// Held by everything of the cluster while it runs.
+    /// Held by every process of the cluster.
     pub(crate) fn lock(&self) -> PathBuf {
         self.state.join("lock")
     }
@@ -43,9 +40,34 @@ impl Paths {
         self.state.join("pid")
     }
 
-    /// For people and tests on the host.
+    /// There once the cluster can be used.
+    pub(crate) fn ready(&self) -> PathBuf {
+        self.state.join(READY)
+    }
+
+    /// Why it ended, if it could still say so.
+    pub(crate) fn ended(&self) -> PathBuf {
+        self.state.join("ended")
+    }
+
+    /// For people and tests, on the host and inside.
     pub(crate) fn kubeconfig(&self) -> PathBuf {
-        self.state.join("kubeconfig")
+        self.state.join(KUBECONFIG)
+    }
+
+    /// The name resolution of commands inside.
+    pub(crate) fn resolv_conf(&self) -> PathBuf {
+        self.state.join("config").join(RESOLV_CONF)
+    }
+
+    /// How commands inside find out where names are resolved.
+    pub(crate) fn nsswitch_conf(&self) -> PathBuf {
+        self.state.join("config").join(NSSWITCH_CONF)
+    }
+
+    /// The version that runs.
+    pub(crate) fn version(&self) -> PathBuf {
+        self.state.join("version")
     }
 
     /// The programs that people need.
@@ -54,13 +76,30 @@ impl Paths {
     }
 
     pub(crate) fn logs(&self) -> PathBuf {
-        self.state.join("log")
+        self.state.join(LOGS)
+    }
+
+    /// What the supervisor says.
+    pub(crate) fn supervisor_log(&self) -> PathBuf {
+        self.logs().join("supervisor.log")
     }
 
     /// Images stay here when the cluster goes.
     pub(crate) fn containerd(&self) -> PathBuf {
         self.state.join("containerd")
     }
+}
+
+/// Follows links, so that one folder has one name, whether it exists yet or not.
+fn resolve(path: &Path) -> PathBuf {
+    let resolved = path.ancestors().find_map(|ancestor| {
+        let missing = path.strip_prefix(ancestor).ok()?;
+        let mut resolved = ancestor.canonicalize().ok()?;
+        // Not `join`, which adds a slash if nothing is missing, and another name with it.
+        resolved.extend(missing);
+        Some(resolved)
+    });
+    resolved.unwrap_or_else(|| path.to_owned())
 }
 
 /// A short name for a folder: the same for the same, another for another.
@@ -84,8 +123,17 @@ pub(crate) fn digest(bytes: &[u8]) -> String {
         })
 }
 
+/// The names that the supervisor uses as well, which sees the state folder elsewhere.
+pub(crate) const KUBECONFIG: &str = "kubeconfig";
+pub(crate) const LOGS: &str = "log";
+pub(crate) const NSSWITCH_CONF: &str = "nsswitch.conf";
+pub(crate) const READY: &str = "ready";
+pub(crate) const RESOLV_CONF: &str = "resolv.conf";
+
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -99,5 +147,27 @@ mod tests {
             one,
             identifier(Path::new("/home/b/globus-auth/target/kubernetes"))
         );
+    }
+
+    #[test]
+    fn a_folder_has_one_name_before_and_after_it_is_made() {
+        let place = std::env::temp_dir().join(format!("cluster-paths-{}", std::process::id()));
+        fs::create_dir_all(place.join("real")).unwrap();
+        std::os::unix::fs::symlink("real", place.join("link")).unwrap();
+        let through_link = place.join("link/state");
+        let before = resolve(&through_link);
+        fs::create_dir(&through_link).unwrap();
+        // Paths that differ by a slash are equal, names made of them are not.
+        assert_eq!(resolve(&through_link).as_os_str(), before.as_os_str());
+        assert!(before.ends_with("real/state"));
+        fs::remove_dir_all(&place).unwrap();
+    }
+
+    #[test]
+    fn asking_makes_no_folder() {
+        let state = std::env::temp_dir().join("globus-auth-no-such-cluster/state");
+        let paths = Paths::new(&state, Some(PathBuf::from("/cache"))).unwrap();
+        assert_eq!(paths.state, state);
+        assert!(!state.exists());
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 
 /// A program that the cluster runs, and the Debian package that has it.
-const TOOLS: [(&str, &str); 13] = [
+const TOOLS: [(&str, &str); 15] = [
     ("cc", "gcc libc6-dev"),
     ("conntrack", "conntrack"),
     ("containerd", "containerd"),
@@ -17,6 +17,8 @@ const TOOLS: [(&str, &str); 13] = [
     ("nft", "nftables"),
     ("nsenter", "util-linux"),
     ("runc", "runc"),
+    ("setsid", "util-linux"),
+    ("sh", "dash"),
     ("tar", "tar"),
     ("unshare", "util-linux"),
 ];
@@ -31,11 +33,11 @@ pub(crate) struct Machine {
     pub(crate) cni: PathBuf,
 }
 
-/// Checks the machine.
+/// Checks whether we may do what we must.
 ///
 /// # Errors
-/// The first thing that is missing.
-pub(crate) fn check(state: &Path, search_path: &str) -> anyhow::Result<Machine> {
+/// We may not.
+pub(crate) fn check_person() -> anyhow::Result<()> {
     if !cfg!(target_os = "linux") {
         bail!(
             "the local cluster needs Linux: elsewhere, set KUBECONFIG to a cluster such as kind or k3d"
@@ -46,6 +48,20 @@ pub(crate) fn check(state: &Path, search_path: &str) -> anyhow::Result<Machine> 
             "the local cluster needs root, for namespaces and mounts: run it with sudo, or set KUBECONFIG to a cluster that you have"
         );
     }
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    if !may_administrate(&status) {
+        bail!(
+            "root lacks CAP_SYS_ADMIN here, as in a container: give the container `--privileged`, or set KUBECONFIG to a cluster that you have"
+        );
+    }
+    Ok(())
+}
+
+/// Checks the machine.
+///
+/// # Errors
+/// The first thing that is missing.
+pub(crate) fn check(state: &Path, search_path: &str) -> anyhow::Result<Machine> {
     if let Some((tool, package)) = TOOLS.iter().find(|(tool, _)| !is_found(tool, search_path)) {
         bail!("{tool} is missing: run .ci/setup cluster, or apt-get install {package}");
     }
@@ -84,77 +100,43 @@ fn is_found(tool: &str, search_path: &str) -> bool {
         .any(|folder| Path::new(folder).join(tool).exists())
 }
 
-/// A version of Kubernetes that is known to work here.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct KubernetesVersion {
-    pub(crate) minor: u32,
-    pub(crate) patch: u32,
+/// Whether the set of capabilities in a `/proc/PID/status` has the one for mounts and namespaces.
+fn may_administrate(status: &str) -> bool {
+    let effective = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .and_then(|set| u64::from_str_radix(set.trim(), 16).ok());
+    effective.is_none_or(|set| set & CAP_SYS_ADMIN != 0)
 }
 
-impl std::str::FromStr for KubernetesVersion {
-    type Err = anyhow::Error;
-
-    fn from_str(text: &str) -> anyhow::Result<Self> {
-        let parse = || {
-            let mut parts = text
-                .strip_prefix("1.")?
-                .split('.')
-                .map(|part| part.parse().ok());
-            let version = Self {
-                minor: parts.next()??,
-                patch: parts.next()??,
-            };
-            parts.next().is_none().then_some(version)
-        };
-        match parse() {
-            Some(version) if version.minor < 33 => {
-                bail!("Kubernetes {text} is too old: globus-auth needs 1.33 or newer")
-            }
-            Some(version) if version.minor > 34 => {
-                bail!(
-                    "Kubernetes {text} is not built here: it wants cgroup v2 and a newer containerd; choose 1.33.x or 1.34.x"
-                )
-            }
-            Some(version) => Ok(version),
-            None => bail!("KUBERNETES_VERSION {text:?} is no version: write it like {DEFAULT}"),
-        }
-    }
-}
-
-impl std::fmt::Display for KubernetesVersion {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "1.{}.{}", self.minor, self.patch)
-    }
-}
-
-/// The version that is built if none is asked for.
-pub(crate) const DEFAULT: &str = "1.34.4";
+/// The 22nd capability (capabilities(7)).
+const CAP_SYS_ADMIN: u64 = 1 << 21;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn versions_that_work_are_taken() {
-        assert_eq!(
-            "1.34.4".parse::<KubernetesVersion>().unwrap().to_string(),
-            "1.34.4"
-        );
-        assert_eq!("1.33.13".parse::<KubernetesVersion>().unwrap().minor, 33);
-        assert!(DEFAULT.parse::<KubernetesVersion>().is_ok());
+    fn the_capability_is_read_from_the_set() {
+        for (status, may) in [
+            (
+                "CapInh:\t0000000000000000\nCapEff:\t000001fffeffffff\n",
+                true,
+            ),
+            // What a container has without being privileged.
+            ("CapEff:\t00000000a80425fb\n", false),
+            ("CapEff:\t0000000000200000\n", true),
+            // Where it is not told, the kernel has the last word.
+            ("Name:\tcluster\n", true),
+        ] {
+            assert_eq!(may_administrate(status), may, "{status}");
+        }
     }
 
     #[test]
-    fn others_are_refused_with_what_to_do() {
-        for (text, advice) in [
-            ("1.32.1", "1.33 or newer"),
-            ("1.35.4", "choose 1.33"),
-            ("v1.34.4", "like 1.34.4"),
-            ("1.34", "like"),
-            ("1.34.4.1", "like"),
-        ] {
-            let error = text.parse::<KubernetesVersion>().unwrap_err().to_string();
-            assert!(error.contains(advice), "{error}");
-        }
+    fn programs_are_found_in_the_folders_of_the_path() {
+        assert!(is_found("sh", "/nowhere:/bin"));
+        assert!(!is_found("sh", "/nowhere"));
+        assert!(!is_found("sh", ""));
     }
 }

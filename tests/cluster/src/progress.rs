@@ -9,6 +9,11 @@ pub(crate) fn say(line: &str) {
     writeln!(std::io::stdout(), "{line}").unwrap_or_default();
 }
 
+/// Writes a line to standard error.
+pub(crate) fn complain(line: &str) {
+    writeln!(std::io::stderr(), "{line}").unwrap_or_default();
+}
+
 /// Does `work` and says how long it took.
 ///
 /// # Errors
@@ -18,7 +23,7 @@ pub(crate) fn step<T>(what: &str, work: impl FnOnce() -> anyhow::Result<T>) -> a
     let started = Instant::now();
     let result = work()?;
     say(&format!(
-        "  {what:<52} {:>6.1} s",
+        "  {what:<36} {:>6.1} s",
         started.elapsed().as_secs_f64()
     ));
     Ok(result)
