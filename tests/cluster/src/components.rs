@@ -30,24 +30,19 @@ const KUBERNETES_PARTS: [&str; 6] = [
     "kubelet",
 ];
 
-/// The folder with all programs for `version`, built if it is not there.
+/// The folder with all programs for `version`; those that are not there are built.
 ///
 /// # Errors
 /// A program could not be built.
 pub(crate) fn ensure(cache: &Path, version: &KubernetesVersion) -> anyhow::Result<PathBuf> {
-    fs::create_dir_all(cache).with_context(|| format!("failed to make {}", cache.display()))?;
     let bin = cache.join(format!("bin-{version}"));
-    fs::create_dir_all(&bin).context("failed to make a folder for programs")?;
-    // Two checkouts may want the same at the same time: one builds, the other waits and finds it.
-    let lock = File::create(cache.join("build.lock")).context("failed to make a lock")?;
-    flock(&lock, FlockOperation::LockExclusive).context("failed to take the lock")?;
+    fs::create_dir_all(&bin).with_context(|| format!("failed to make {}", bin.display()))?;
 
-    let kubernetes = build(
-        cache,
-        &format!("kubernetes-{version}"),
-        KUBERNETES_MAIN,
-        |target| kubernetes(target, version),
-    )?;
+    let name = format!("kubernetes-{version}");
+    let kubernetes = build(cache, &name, KUBERNETES_MAIN, |target| {
+        say("  compiling Kubernetes; on two cores this takes about ten minutes, once");
+        kubernetes(target, version)
+    })?;
     for part in KUBERNETES_PARTS {
         link(&kubernetes, &bin.join(part))?;
     }
@@ -78,6 +73,15 @@ fn build(
     if finished.exists() {
         return Ok(finished);
     }
+    // Two checkouts may want the same at the same time: one builds, the other waits and finds it.
+    let lock = File::create(cache.join(format!("{name}.lock"))).context("failed to make a lock")?;
+    if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+        say(&format!("  waiting for somebody else's build of {name}"));
+        flock(&lock, FlockOperation::LockExclusive).context("failed to wait for a build")?;
+    }
+    if finished.exists() {
+        return Ok(finished);
+    }
     let unfinished = cache.join(format!("{name}-{short}.building"));
     step(&format!("build {name}"), || make(&unfinished))?;
     fs::rename(&unfinished, &finished).with_context(|| format!("failed to keep {name}"))?;
@@ -99,7 +103,6 @@ fn link(target: &Path, link: &Path) -> anyhow::Result<()> {
 }
 
 fn kubernetes(target: &Path, version: &KubernetesVersion) -> anyhow::Result<()> {
-    say("  Kubernetes is compiled from source; on two cores this takes about ten minutes, once");
     need_go()?;
     let folder = Folder::new(target, KUBERNETES_MAIN)?;
     let module = format!("k8s.io/kubernetes@v{version}");
@@ -227,6 +230,25 @@ impl Drop for Folder {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_program_is_built_once_and_kept_only_when_it_is_finished() {
+        let cache = std::env::temp_dir().join(format!("cluster-cache-{}", std::process::id()));
+        fs::create_dir_all(&cache).unwrap();
+        let interrupted = build(&cache, "thing", "source", |target| {
+            fs::write(target, "half").unwrap();
+            bail!("interrupted")
+        });
+        assert!(interrupted.is_err());
+        let write = |target: &Path| Ok(fs::write(target, "whole")?);
+        let built = build(&cache, "thing", "source", write).unwrap();
+        assert_eq!(fs::read_to_string(&built).unwrap(), "whole");
+        let again = build(&cache, "thing", "source", |_| bail!("not needed")).unwrap();
+        assert_eq!(again, built);
+        let changed = build(&cache, "thing", "another source", write).unwrap();
+        assert_ne!(changed, built);
+        fs::remove_dir_all(&cache).unwrap();
+    }
 
     #[test]
     fn staging_modules_are_named_by_version() {
