@@ -6,7 +6,7 @@
 //! | `launch`, `lock` | one supervisor for each cluster |
 //! | `supervisor`, `parts` | the cluster from the inside |
 //! | `mounts`, `network`, `dns`, `forward` | the namespaces that it lives in |
-//! | `components`, `images` | programs and images, and where they are kept |
+//! | `components`, `images`, `oci` | programs and images, and where they are kept |
 //! | `arguments`, `config`, `files`, `pki` | what the parts are told |
 //! | `preflight`, `cgroups`, `paths`, `version` | the machine, and what is wanted of it |
 
@@ -25,6 +25,7 @@ mod lifecycle;
 mod lock;
 mod mounts;
 mod network;
+mod oci;
 mod parts;
 mod paths;
 mod pause;
