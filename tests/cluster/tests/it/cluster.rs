@@ -87,12 +87,13 @@ impl Cluster {
 
     /// The number outside of the part `name`.
     pub fn part(&self, name: &str) -> String {
-        text_of(
-            "pgrep",
-            &["--parent", &self.first_process(), "--exact", name],
-        )
-        .trim()
-        .to_owned()
+        let first = self.first_process();
+        let parts = fs::read_to_string(format!("/proc/{first}/task/{first}/children")).unwrap();
+        let is_part = |process: &&str| {
+            fs::read_to_string(format!("/proc/{process}/comm"))
+                .is_ok_and(|comm| comm.trim() == name)
+        };
+        parts.split_whitespace().find(is_part).unwrap().to_owned()
     }
 
     /// The name that its cgroups have.
