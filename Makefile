@@ -2,7 +2,6 @@
 
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
-IMAGES := globus-auth-operator globus-auth-sidecar globus-auth-tests mlflow oidc-provider
 
 .PHONY: help
 help: ## Show this list
@@ -44,13 +43,11 @@ cluster-down: ## Stop it, and leave nothing behind but files
 .PHONY: images
 images: ## Build the images (IMAGE_REPOSITORY and IMAGE_TAG name them)
 	@.ci/setup images
-	@cargo build --profile cluster --package globus-auth-operator --package globus-auth-sidecar
-	@cargo build --profile cluster --package globus-auth-tests --bin globus-emulator --bin echo-upstream
-	@.ci/image $(IMAGES)
+	@.ci/image $$(.ci/image --list)
 
 .PHONY: push
 push: ## Push the images to IMAGE_REPOSITORY
-	@.ci/image --push $(IMAGES)
+	@.ci/image --push $$(.ci/image --list)
 
 .PHONY: crds
 crds: ## Write the CustomResourceDefinitions anew from their types
