@@ -9,12 +9,14 @@ use crate::workload::{ALICE, MALLORY, Provider, Scene, echo};
 impl Scene {
     /// Goes through the provider's pages as `user`.
     async fn log_in(&self, browser: &Browser, user: &str) {
-        let button = match self.kind {
-            Provider::Globus => user,
-            Provider::Oidc => user.split('@').next().unwrap(),
-        };
-        browser.press(button).await;
-        browser.press("Allow").await;
+        match self.kind {
+            // Globus asks for no consent to the scopes of a login.
+            Provider::Globus => browser.press(user).await,
+            Provider::Oidc => {
+                browser.press(user.split('@').next().unwrap()).await;
+                browser.press("Allow").await;
+            }
+        }
     }
 
     async fn start(namespace: &Namespace, kind: Provider) -> Self {

@@ -133,7 +133,7 @@ spec: {{selector: {{app: provider}}, ports: [{{port: 8080}}]}}
             "browser_url": self.provider.url(),
             "control": true,
             "clients": [{
-                "client_id": CLIENT_ID, "client_secret": CLIENT_SECRET, "name": "The app",
+                "client_id": CLIENT_ID, "client_secret": CLIENT_SECRET,
                 "redirect_uris": [format!("{}/oauth2/callback", self.app.url())],
             }],
             "users": [{"username": ALICE, "name": "Alice"}, {"username": MALLORY, "name": "Mallory"}],
@@ -147,7 +147,7 @@ spec: {{selector: {{app: provider}}, ports: [{{port: 8080}}]}}
             "browser_url": self.provider.url(),
             "control": true,
             "clients": [{
-                "client_id": CLIENT_ID, "client_secret": CLIENT_SECRET, "name": "The app",
+                "client_id": CLIENT_ID, "client_secret": CLIENT_SECRET,
                 "redirect_uris": [format!("{}/oauth2/callback", self.app.url())],
             }],
             "users": [
@@ -287,7 +287,7 @@ pub(crate) fn python(
             "enableServiceLinks": false,
             "securityContext": {"runAsNonRoot": true, "runAsUser": 10001, "fsGroup": 10001, "seccompProfile": {"type": "RuntimeDefault"}},
             "containers": [{
-                "name": "python", "image": image, "command": ["/usr/bin/python3", "-c", program],
+                "name": "python", "image": image, "command": ["/opt/mlflow/bin/python", "-c", program],
                 "env": env,
                 "workingDir": "/data",
                 "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}, "readOnlyRootFilesystem": true},
