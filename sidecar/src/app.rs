@@ -176,7 +176,13 @@ impl Proxy {
             }
             Decision::StartLogin => {
                 let (request, _body) = request.into_parts();
-                anonymous("login", login::interrupt(app, &live, &request).await)
+                let mut response = login::interrupt(app, &live, &request).await;
+                if found.is_cookie_useless {
+                    response
+                        .headers_mut()
+                        .extend(cookie::clear(cookie::SESSION));
+                }
+                anonymous("login", response)
             }
             Decision::Challenge(challenge) => {
                 let (request, _body) = request.into_parts();

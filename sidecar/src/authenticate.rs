@@ -18,6 +18,8 @@ pub(crate) struct Authenticated {
     pub(crate) renewal: Option<HeaderValue>,
     /// The session, so that it can be ended.
     pub(crate) session: Option<SessionId>,
+    /// Whether there was a session cookie that does not count.
+    pub(crate) is_cookie_useless: bool,
 }
 
 /// Reads the credentials of a request.
@@ -37,6 +39,7 @@ pub(crate) async fn authenticate(
         return Authenticated {
             renewal,
             session: Some(session.id),
+            is_cookie_useless: false,
             credentials: Credentials::Session(session.identity),
         };
     }
@@ -48,6 +51,7 @@ pub(crate) async fn authenticate(
         credentials,
         renewal: None,
         session: None,
+        is_cookie_useless: cookie::find(headers, cookie::SESSION).is_some(),
     }
 }
 

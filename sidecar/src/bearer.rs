@@ -180,6 +180,15 @@ impl BearerVerifier {
         let now = self.clock.now();
         match response.status() {
             StatusCode::OK => {}
+            // Globus tells only a service that a token is for. To others it says that they are no client,
+            // as it would if our secret were wrong.
+            StatusCode::UNAUTHORIZED => {
+                tracing::warn!(
+                    "the provider would not tell about a bearer token: it is for another service, or our client \
+                     secret is wrong"
+                );
+                return Ok(Answer::refused(now));
+            }
             status => return Err(IntrospectError::Status { status }),
         }
         match introspection::parse(response.body(), &provider.issuer, &provider.client_id, now) {
@@ -195,16 +204,20 @@ impl BearerVerifier {
             Err(NotActive::Parse(error)) => Err(IntrospectError::Parse(error)),
             Err(reason) => {
                 tracing::debug!(%reason, "refused a bearer token");
-                Ok(Answer {
-                    identity: None,
-                    valid_until: now.after(NEGATIVE_TTL),
-                })
+                Ok(Answer::refused(now))
             }
         }
     }
 }
 
 impl Answer {
+    fn refused(now: UnixSeconds) -> Self {
+        Self {
+            identity: None,
+            valid_until: now.after(NEGATIVE_TTL),
+        }
+    }
+
     fn credentials(self) -> Credentials {
         self.identity
             .map_or(Credentials::InvalidBearer, Credentials::Bearer)
@@ -238,8 +251,6 @@ enum IntrospectError {
     Request(#[source] http::Error),
     #[error("failed to reach the introspection endpoint")]
     Send(#[source] globus_auth_core::runtime::http_client::SendError),
-    #[error(
-        "the introspection endpoint answered with status {status}; 401 means that the client secret is wrong"
-    )]
+    #[error("the introspection endpoint answered with status {status}")]
     Status { status: StatusCode },
 }

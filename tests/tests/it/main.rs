@@ -8,5 +8,6 @@
     reason = "a test fails by panicking"
 )]
 
+mod conformance;
 mod login;
 mod provider;
