@@ -31,6 +31,10 @@ test-fast: ## Run the tests that need no cluster
 lint: ## Check format, lints, boundaries, documentation, licences and generated files
 	@.ci/lint
 
+.PHONY: audit
+audit: ## Check what we depend on for known vulnerabilities (asks the RustSec database)
+	@cargo deny --log-level error check advisories
+
 .PHONY: cluster
 cluster: ## Start the local Kubernetes (KUBERNETES_VERSION=1.33.13 for another version)
 	@.ci/setup cluster

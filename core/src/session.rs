@@ -18,8 +18,8 @@ pub struct Session {
     pub identity: Identity,
     /// When the user logged in: the absolute limit counts from here.
     pub logged_in_at: UnixSeconds,
-    /// When the session was last seen: the idle limit counts from here. Up to
-    /// [`Limits::renewal`] behind the truth, so that not every response sets a cookie.
+    /// When the session was last seen: the idle limit counts from here. Up to a
+    /// tenth of the idle limit behind the truth, so that not every response sets a cookie.
     pub seen_at: UnixSeconds,
 }
 

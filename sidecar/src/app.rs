@@ -163,11 +163,7 @@ impl Proxy {
             }
             Decision::Deny(identity) => {
                 let mut response = answers::not_allowed(&live, &identity).respond(format, host);
-                if found.session.is_some() {
-                    response
-                        .headers_mut()
-                        .extend(cookie::clear(cookie::SESSION));
-                }
+                forget_session(found.session.is_some(), &mut response);
                 Answered {
                     decision: "deny",
                     user: Some(identity.subject),
@@ -177,11 +173,7 @@ impl Proxy {
             Decision::StartLogin => {
                 let (request, _body) = request.into_parts();
                 let mut response = login::interrupt(app, &live, &request).await;
-                if found.is_cookie_useless {
-                    response
-                        .headers_mut()
-                        .extend(cookie::clear(cookie::SESSION));
-                }
+                forget_session(found.is_cookie_useless, &mut response);
                 anonymous("login", response)
             }
             Decision::Challenge(challenge) => {
@@ -196,6 +188,13 @@ impl Proxy {
                 anonymous("unavailable", page.respond(format, host))
             }
         }
+    }
+}
+
+fn forget_session(is_there_one: bool, response: &mut Response<Body>) {
+    if is_there_one {
+        let cleared = cookie::clear(cookie::SESSION);
+        response.headers_mut().extend(cleared);
     }
 }
 

@@ -1,6 +1,7 @@
 //! The endpoints of the proxy itself.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use crate::harness::Page;
 
@@ -22,7 +23,7 @@ fn location_of(page: &Page) -> &'static str {
 }
 
 /// `/ping` and `/ready`.
-pub(super) async fn health(subject: Arc<Subject>, path: &'static str) -> Observed {
+pub(super) async fn health(subject: Rc<Subject>, path: &'static str) -> Observed {
     let page = subject.as_program(path).await;
     Ok(format!(
         "{} {}, {} cookies",
@@ -32,7 +33,7 @@ pub(super) async fn health(subject: Arc<Subject>, path: &'static str) -> Observe
     ))
 }
 
-pub(super) async fn robots(subject: Arc<Subject>) -> Observed {
+pub(super) async fn robots(subject: Rc<Subject>) -> Observed {
     let page = subject.as_program("/robots.txt").await;
     let forbids = page.text().lines().any(|line| line.trim() == "Disallow: /");
     Ok(format!(
@@ -42,7 +43,7 @@ pub(super) async fn robots(subject: Arc<Subject>) -> Observed {
     ))
 }
 
-pub(super) async fn auth_without_session(subject: Arc<Subject>) -> Observed {
+pub(super) async fn auth_without_session(subject: Rc<Subject>) -> Observed {
     let page = subject.browser().open("/oauth2/auth").send().await;
     Ok(format!(
         "{} {}, {}",
@@ -52,7 +53,7 @@ pub(super) async fn auth_without_session(subject: Arc<Subject>) -> Observed {
     ))
 }
 
-pub(super) async fn auth_with_session(subject: Arc<Subject>) -> Observed {
+pub(super) async fn auth_with_session(subject: Rc<Subject>) -> Observed {
     let page = subject.logged_in().await.get("/oauth2/auth").send().await;
     let body = if page.body.is_empty() {
         "empty"
@@ -78,10 +79,7 @@ pub(super) async fn auth_with_session(subject: Arc<Subject>) -> Observed {
 }
 
 /// Asks `/oauth2/auth` with a query that names who may pass.
-pub(super) async fn auth_among(
-    subject: Arc<Subject>,
-    queries: &'static [&'static str],
-) -> Observed {
+pub(super) async fn auth_among(subject: Rc<Subject>, queries: &'static [&'static str]) -> Observed {
     let browser = subject.logged_in().await;
     let mut answers = Vec::new();
     for query in queries {
@@ -91,15 +89,15 @@ pub(super) async fn auth_among(
     Ok(answers.join(", "))
 }
 
-pub(super) async fn userinfo(subject: Arc<Subject>) -> Observed {
+pub(super) async fn userinfo(subject: Rc<Subject>) -> Observed {
     let page = subject
         .logged_in()
         .await
         .get("/oauth2/userinfo")
         .send()
         .await;
-    let body: serde_json::Value = page.json();
-    let is_right = body["email"] == subject.allowed.as_str() && body["user"].is_string();
+    let body: BTreeMap<String, String> = page.json();
+    let is_right = body.get("email") == Some(&subject.allowed) && body.contains_key("user");
     let right = if is_right {
         "e-mail and user"
     } else {
@@ -114,7 +112,7 @@ pub(super) async fn userinfo(subject: Arc<Subject>) -> Observed {
     ))
 }
 
-pub(super) async fn sign_out(subject: Arc<Subject>) -> Observed {
+pub(super) async fn sign_out(subject: Rc<Subject>) -> Observed {
     let browser = subject.logged_in().await;
     let thief = browser.thief();
     let page = browser.open("/oauth2/sign_out?rd=/bye").send().await;

@@ -1,14 +1,15 @@
 //! Who gets in: people, programs, and those whose session is not what it seems.
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::rc::Rc;
+use std::time::Duration;
 
 use http::Method;
+use tokio::time::Instant;
 
 use crate::harness::Page;
 use crate::harness::wait::eventually;
 
-use super::{Observed, Order, Skipped, Subject, TokenKind};
+use super::{Observed, Order, Subject, TokenKind};
 
 /// Programs are told within this time that somebody was taken off the list.
 const PROMPT: Duration = Duration::from_secs(2);
@@ -35,7 +36,7 @@ fn join(pages: &[Page]) -> String {
         .join(", ")
 }
 
-pub(super) async fn browser_without_session(subject: Arc<Subject>) -> Observed {
+pub(super) async fn browser_without_session(subject: Rc<Subject>) -> Observed {
     let page = subject.browser().open("/").send().await;
     Ok(if page.status.is_redirection() {
         format!("{} {}", page.status.as_u16(), subject.leads(&page))
@@ -55,7 +56,7 @@ pub(super) async fn browser_without_session(subject: Arc<Subject>) -> Observed {
 
 /// A request of a script in a page, or of a program, with these fields.
 pub(super) async fn without_session(
-    subject: Arc<Subject>,
+    subject: Rc<Subject>,
     path: &'static str,
     fields: &'static [(&'static str, &'static str)],
 ) -> Observed {
@@ -74,7 +75,7 @@ pub(super) async fn without_session(
 }
 
 /// JSON that comes second in `Accept` does not make a script of a person.
-pub(super) async fn person_who_accepts_json(subject: Arc<Subject>) -> Observed {
+pub(super) async fn person_who_accepts_json(subject: Rc<Subject>) -> Observed {
     let browser = subject.browser();
     let ask = async |accept: &str| browser.get("/").with("accept", accept).send().await.status;
     let mixed = ask("text/html, application/json;q=0.9").await;
@@ -87,7 +88,7 @@ pub(super) async fn person_who_accepts_json(subject: Arc<Subject>) -> Observed {
     .to_owned())
 }
 
-pub(super) async fn preflight(subject: Arc<Subject>) -> Observed {
+pub(super) async fn preflight(subject: Rc<Subject>) -> Observed {
     let browser = subject.browser();
     let request = browser.request(Method::OPTIONS, "/x");
     let request = request.header("origin", "https://elsewhere.example");
@@ -99,7 +100,7 @@ pub(super) async fn preflight(subject: Arc<Subject>) -> Observed {
 }
 
 /// Nothing that a client writes makes a path public.
-pub(super) async fn paths_that_look_public(subject: Arc<Subject>) -> Observed {
+pub(super) async fn paths_that_look_public(subject: Rc<Subject>) -> Observed {
     let browser = subject.browser();
     let mut pages = vec![
         browser.get("/x?y=/ping").send().await,
@@ -126,7 +127,7 @@ pub(super) async fn paths_that_look_public(subject: Arc<Subject>) -> Observed {
     Ok(join(&pages))
 }
 
-pub(super) async fn tampered_cookie(subject: Arc<Subject>) -> Observed {
+pub(super) async fn tampered_cookie(subject: Rc<Subject>) -> Observed {
     let browser = subject.logged_in().await;
     let cookie = browser.cookie(&subject.cookie).unwrap_or_default();
     let middle = cookie.len() / 2;
@@ -148,7 +149,7 @@ pub(super) async fn tampered_cookie(subject: Arc<Subject>) -> Observed {
 }
 
 /// Removed from the list, and put back.
-pub(super) async fn allowlist_both_ways(subject: Arc<Subject>) -> Observed {
+pub(super) async fn allowlist_both_ways(subject: Rc<Subject>) -> Observed {
     let browser = subject.logged_in().await;
     subject.allow(&["somebody.else@example.org"]).await?;
     let started = Instant::now();
@@ -175,7 +176,7 @@ pub(super) async fn allowlist_both_ways(subject: Arc<Subject>) -> Observed {
     Ok(removed)
 }
 
-pub(super) async fn allowlist_regained(subject: Arc<Subject>) -> Observed {
+pub(super) async fn allowlist_regained(subject: Rc<Subject>) -> Observed {
     subject.allow(&["somebody.else@example.org"]).await?;
     let refused = log_in_status(&subject, &subject.allowed).await;
     subject.allow(&[&subject.allowed]).await?;
@@ -183,7 +184,7 @@ pub(super) async fn allowlist_regained(subject: Arc<Subject>) -> Observed {
     Ok(format!("{refused}, then {admitted}"))
 }
 
-pub(super) async fn allowlist_broken(subject: Arc<Subject>) -> Observed {
+pub(super) async fn allowlist_broken(subject: Rc<Subject>) -> Observed {
     let browser = subject.logged_in().await;
     subject.order(Order::BreakAllowlist).await?;
     let refused = log_in_status(&subject, &subject.refused).await;
@@ -195,7 +196,7 @@ pub(super) async fn allowlist_broken(subject: Arc<Subject>) -> Observed {
     ))
 }
 
-pub(super) async fn allowlist_in_capitals(subject: Arc<Subject>) -> Observed {
+pub(super) async fn allowlist_in_capitals(subject: Rc<Subject>) -> Observed {
     subject.allow(&[&subject.allowed.to_uppercase()]).await?;
     let admitted = eventually_admitted(&subject).await;
     subject.allow(&[&subject.allowed]).await?;
@@ -219,7 +220,7 @@ async fn eventually_admitted(subject: &Subject) -> String {
     .await
 }
 
-pub(super) async fn not_listed(subject: Arc<Subject>) -> Observed {
+pub(super) async fn not_listed(subject: Rc<Subject>) -> Observed {
     let browser = subject.browser();
     let page = browser
         .log_in_until_callback("/oauth2/start?rd=/", &subject.refused)
@@ -233,7 +234,7 @@ pub(super) async fn not_listed(subject: Arc<Subject>) -> Observed {
 
 /// One kind of token, sent as `scheme`.
 pub(super) async fn bearer(
-    subject: Arc<Subject>,
+    subject: Rc<Subject>,
     kind: TokenKind,
     scheme: &'static str,
 ) -> Observed {
@@ -251,9 +252,4 @@ pub(super) async fn bearer(
         ", WWW-Authenticate"
     };
     Ok(format!("{}{challenge}", page.status.as_u16()))
-}
-
-/// Questions about what is not there yet.
-pub(super) async fn not_yet(why: &'static str) -> Observed {
-    Err(Skipped(why))
 }

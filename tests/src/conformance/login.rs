@@ -1,6 +1,6 @@
 //! The way of a person through a login.
 
-use std::sync::Arc;
+use std::rc::Rc;
 
 use url::Url;
 
@@ -21,7 +21,7 @@ async fn lands(subject: &Subject, rd: &str) -> String {
     subject.leads(&page)
 }
 
-pub(super) async fn start(subject: Arc<Subject>) -> Observed {
+pub(super) async fn start(subject: Rc<Subject>) -> Observed {
     let page = subject.browser().open("/oauth2/start?rd=/").send().await;
     let cookies = page.set_cookies();
     let has_all = |field: &&str| {
@@ -40,12 +40,12 @@ pub(super) async fn start(subject: Arc<Subject>) -> Observed {
 }
 
 /// One `rd`.
-pub(super) async fn return_to(subject: Arc<Subject>, rd: &'static str) -> Observed {
+pub(super) async fn return_to(subject: Rc<Subject>, rd: &'static str) -> Observed {
     Ok(lands(&subject, rd).await)
 }
 
 /// Strings that were open redirects somewhere.
-pub(super) async fn hostile_return_to(subject: Arc<Subject>) -> Observed {
+pub(super) async fn hostile_return_to(subject: Rc<Subject>) -> Observed {
     let browser = subject.browser();
     let mut escapes = Vec::new();
     for rd in HOSTILE {
@@ -67,7 +67,7 @@ pub(super) async fn hostile_return_to(subject: Arc<Subject>) -> Observed {
     })
 }
 
-pub(super) async fn callback_without_state(subject: Arc<Subject>) -> Observed {
+pub(super) async fn callback_without_state(subject: Rc<Subject>) -> Observed {
     let page = subject
         .browser()
         .open(&format!("{CALLBACK}?code=x"))
@@ -77,7 +77,7 @@ pub(super) async fn callback_without_state(subject: Arc<Subject>) -> Observed {
 }
 
 /// With a state, but without the cookie of an attempt; once as nobody, once with a session.
-pub(super) async fn callback_without_attempt(subject: Arc<Subject>) -> Observed {
+pub(super) async fn callback_without_attempt(subject: Rc<Subject>) -> Observed {
     let address = format!("{CALLBACK}?code=x&state=unknown:state");
     let nobody = subject.browser().open(&address).send().await;
     let alice = subject.logged_in().await.open(&address).send().await;
@@ -94,7 +94,7 @@ pub(super) async fn callback_without_attempt(subject: Arc<Subject>) -> Observed 
     ))
 }
 
-pub(super) async fn callback_with_error(subject: Arc<Subject>) -> Observed {
+pub(super) async fn callback_with_error(subject: Rc<Subject>) -> Observed {
     let browser = subject.browser();
     let started = browser.open("/oauth2/start?rd=/").send().await;
     let state = started.sent_on("state").unwrap_or_default();
@@ -110,7 +110,7 @@ pub(super) async fn callback_with_error(subject: Arc<Subject>) -> Observed {
     Ok(format!("{}, {script}", page.status.as_u16()))
 }
 
-pub(super) async fn callback(subject: Arc<Subject>) -> Observed {
+pub(super) async fn callback(subject: Rc<Subject>) -> Observed {
     let browser = subject.browser();
     let callback = browser
         .log_in_at_provider("/oauth2/start?rd=/", &subject.allowed)
@@ -138,7 +138,7 @@ fn is_in(page: &Page) -> &'static str {
     if page.status == 302 { "in" } else { "refused" }
 }
 
-pub(super) async fn two_tabs(subject: Arc<Subject>) -> Observed {
+pub(super) async fn two_tabs(subject: Rc<Subject>) -> Observed {
     let browser = subject.browser();
     let first = browser
         .log_in_at_provider("/oauth2/start?rd=/first", &subject.allowed)
@@ -151,7 +151,7 @@ pub(super) async fn two_tabs(subject: Arc<Subject>) -> Observed {
     Ok(format!("{}, {}", is_in(&first), is_in(&second)))
 }
 
-pub(super) async fn cookie_size(subject: Arc<Subject>) -> Observed {
+pub(super) async fn cookie_size(subject: Rc<Subject>) -> Observed {
     let browser = subject.browser();
     let page = browser
         .log_in_until_callback("/oauth2/start?rd=/", &subject.allowed)

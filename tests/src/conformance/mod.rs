@@ -21,7 +21,7 @@ pub mod table;
 use std::any::Any;
 use std::fmt;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::rc::Rc;
 
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
@@ -42,7 +42,7 @@ pub enum Dialect {
 pub type Observed = Result<String, Skipped>;
 
 /// Asks one question.
-pub type Ask = fn(Arc<Subject>) -> LocalBoxFuture<'static, Observed>;
+pub type Ask = fn(Rc<Subject>) -> LocalBoxFuture<'static, Observed>;
 
 /// How one check went.
 #[derive(Clone, Debug)]
@@ -90,7 +90,7 @@ impl fmt::Display for Outcome {
 
 /// Asks every question in turn, and tells each outcome as soon as it is known.
 pub async fn run(
-    subject: Arc<Subject>,
+    subject: Rc<Subject>,
     dialect: Dialect,
     mut tell: impl FnMut(&Outcome),
 ) -> Vec<Outcome> {
@@ -101,7 +101,7 @@ pub async fn run(
             Dialect::Oauth2Proxy => check.theirs,
         };
         // Whatever answers nonsense makes the harness panic.
-        let observed = AssertUnwindSafe((check.ask)(subject.clone()))
+        let observed = AssertUnwindSafe((check.ask)(Rc::clone(&subject)))
             .catch_unwind()
             .await;
         let verdict = match observed {

@@ -114,7 +114,9 @@ mod tests {
 
     fn field_after(set: &[&str]) -> Option<String> {
         let (jar, url) = (Jar::default(), Url::parse("https://app.test/x").unwrap());
-        set.iter().for_each(|field| jar.set(&url, field));
+        for field in set {
+            jar.set(&url, field);
+        }
         jar.field(&url)
     }
 

@@ -149,7 +149,9 @@ impl Setup {
             change(&mut config);
         }
         let upstream_address = upstream.address();
-        let port = self.upstream_port.unwrap_or(upstream_address.port());
+        let port = self
+            .upstream_port
+            .unwrap_or_else(|| upstream_address.port());
         let secrets = Secrets::default();
         for email in [ALICE, MALLORY, CAROLS_EMAIL] {
             secrets.add(email);

@@ -27,7 +27,7 @@ impl WebSocket {
     ) -> Result<Self, Answer> {
         let lines: String = headers
             .iter()
-            .map(|(name, value)| format!("{name}: {value}\r\n"))
+            .flat_map(|(name, value)| [name, ": ", value, "\r\n"])
             .collect();
         let mut wire = Wire::connect(address).await;
         let request = format!(
@@ -54,7 +54,7 @@ impl WebSocket {
             Ok(length) if length < 126 => frame.push(MASKED | length),
             _ => {
                 let length = u16::try_from(payload.len()).expect("a short message");
-                frame.push(MASKED | 126);
+                frame.push(MASKED | 0x7e);
                 frame.extend(length.to_be_bytes());
             }
         }

@@ -1,7 +1,5 @@
 //! The real MLflow, with its own UI in a browser and its own client in Python, both unmodified.
 
-use serde_json::Value;
-
 use crate::browser::Browser;
 use crate::cluster::{Namespace, image_repository, image_tag};
 use crate::workload::{ALICE, Provider, Scene, python};

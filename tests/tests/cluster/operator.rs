@@ -36,10 +36,10 @@ fn await_operator() {
     expect_success(&run(kubectl(&status), ""), "rollout status");
 }
 
-fn pod(name: &str, labels: &str) -> String {
+fn pod(name: &str, labels: &str, listen: &str) -> String {
     format!(
         "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, labels: {labels}}}\nspec:\n{}",
-        indent(&echo_pod("127.0.0.1"), 2)
+        indent(&echo_pod(listen), 2)
     )
 }
 
@@ -67,7 +67,8 @@ async fn while_the_operator_is_down_pods_serve_plain_pods_start_and_labelled_one
         scene.get("/", &[("authorization", &bearer)]).await.status,
         StatusCode::OK
     );
-    namespace.apply(&pod("plain", "{app: plain}"));
+    // Without a sidecar, the kubelet's probe comes to the workload itself.
+    namespace.apply(&pod("plain", "{app: plain}", "0.0.0.0"));
     namespace.kubectl(&[
         "wait",
         "pod/plain",
@@ -77,6 +78,7 @@ async fn while_the_operator_is_down_pods_serve_plain_pods_start_and_labelled_one
     let refused = namespace.try_apply(&pod(
         "labelled",
         "{app: app, globus-auth.dev/inject: enabled}",
+        "127.0.0.1",
     ));
     let sentence = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(
@@ -90,6 +92,7 @@ async fn while_the_operator_is_down_pods_serve_plain_pods_start_and_labelled_one
         let output = namespace.try_apply(&pod(
             "labelled",
             "{app: app, globus-auth.dev/inject: enabled}",
+            "127.0.0.1",
         ));
         if output.status.success() {
             Ok(())
@@ -188,7 +191,11 @@ async fn certificates_change_under_load_without_one_failed_admission() {
             namespace.name.clone(),
         );
         std::thread::spawn(move || {
-            let labelled = pod("load", "{app: app, globus-auth.dev/inject: enabled}");
+            let labelled = pod(
+                "load",
+                "{app: app, globus-auth.dev/inject: enabled}",
+                "127.0.0.1",
+            );
             let mut failures = Vec::new();
             while !stop.load(Ordering::SeqCst) {
                 let create = [
@@ -255,6 +262,7 @@ async fn uninstalling_keeps_the_definitions_and_what_was_defined() {
     namespace.apply(&pod(
         "labelled",
         "{app: app, globus-auth.dev/inject: enabled}",
+        "127.0.0.1",
     ));
     install(&[]);
     namespace

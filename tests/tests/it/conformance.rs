@@ -1,7 +1,7 @@
 //! The conformance suite, asked of our sidecar.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::rc::Rc;
 
 use futures_util::future::LocalBoxFuture;
 use globus_auth_tests::conformance::{
@@ -21,7 +21,7 @@ impl Controls for OnStage {
             match order {
                 Order::Allow(entries) => self.allow(&entries).await,
                 Order::BreakAllowlist => self.0.sidecar.write(b"{ this is no configuration"),
-                Order::Token(kind) => return Ok(self.token(kind).await),
+                Order::Token(kind) => return Ok(self.token(kind)),
                 Order::StopUpstream => self.0.stop_upstream().await,
                 Order::StartUpstream => self.0.start_upstream().await,
             }
@@ -40,7 +40,7 @@ impl OnStage {
             .await;
     }
 
-    async fn token(&self, kind: TokenKind) -> String {
+    fn token(&self, kind: TokenKind) -> String {
         let order = MintRequest::new(ALICE, CLIENT_ID);
         match kind {
             TokenKind::Opaque => self.0.token_of(ALICE),
@@ -71,7 +71,7 @@ async fn outcomes() -> Vec<Outcome> {
         controls,
         secrets,
     );
-    conformance::run(Arc::new(subject), Dialect::GlobusAuth, |_| {}).await
+    conformance::run(Rc::new(subject), Dialect::GlobusAuth, |_| {}).await
 }
 
 #[tokio::test]
