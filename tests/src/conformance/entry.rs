@@ -139,7 +139,7 @@ pub(super) async fn tampered_cookie(subject: Rc<Subject>) -> Observed {
     let mut tampered = cookie;
     tampered.replace_range(middle..=middle, other);
     browser.put_cookie(&subject.cookie, &tampered);
-    let page = browser.get("/oauth2/auth").send().await;
+    let page = browser.thief().get("/oauth2/auth").send().await;
     let person = browser.open("/").send().await;
     Ok(format!(
         "{}, {}",

@@ -112,10 +112,16 @@ pub(super) async fn callback_with_error(subject: Rc<Subject>) -> Observed {
 
 pub(super) async fn callback(subject: Rc<Subject>) -> Observed {
     let browser = subject.browser();
+    let started = browser.open("/oauth2/start?rd=/").send().await;
+    let attempts: Vec<&str> = started
+        .set_cookies()
+        .iter()
+        .filter_map(|field| Some(field.split_once('=')?.0))
+        .collect();
+    let provider = started.target();
     let callback = browser
-        .log_in_at_provider("/oauth2/start?rd=/", &subject.allowed)
+        .log_in_at_provider(provider.as_str(), &subject.allowed)
         .await;
-    let attempts = browser.cookie_names();
     let thief = browser.thief();
     let page = browser.open(&callback).send().await;
     let forgotten = attempts.iter().all(|name| browser.cookie(name).is_none());

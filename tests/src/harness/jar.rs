@@ -45,7 +45,10 @@ impl Jar {
         }
         let mut hosts = self.0.lock();
         let cookies = hosts.entry(host(url)).or_default();
-        if attribute("max-age").is_some_and(|age| age.parse::<i64>().is_ok_and(|age| age <= 0)) {
+        if attribute("max-age").map_or_else(
+            || attribute("expires").is_some_and(is_past),
+            |age| age.parse::<i64>().is_ok_and(|age| age <= 0),
+        ) {
             cookies.remove(name);
         } else {
             let value = value.to_owned();
@@ -97,6 +100,11 @@ fn host(url: &Url) -> String {
     url.host_str().unwrap_or_default().to_owned()
 }
 
+/// `Expires` (RFC 6265 §5.2.1), in the form of RFC 9110 §5.6.7.
+fn is_past(date: &str) -> bool {
+    jiff::fmt::rfc2822::parse(date).is_ok_and(|date| date.timestamp() <= jiff::Timestamp::now())
+}
+
 /// W3C Secure Contexts §3.1.
 fn is_trustworthy(url: &Url) -> bool {
     url.scheme() == "https"
@@ -125,6 +133,12 @@ mod tests {
         for (set, expected) in [
             (&["a=1; Path=/", "b=2", "a=3"][..], Some("a=3; b=2")),
             (&["a=1", "a=; Max-Age=0"], None),
+            (&["a=1", "a=; Expires=Thu, 01 Jan 1970 00:00:00 GMT"], None),
+            (&["a=1; Expires=Fri, 01 Jan 2100 00:00:00 GMT"], Some("a=1")),
+            (
+                &["a=1; Expires=Thu, 01 Jan 1970 00:00:00 GMT; Max-Age=9"],
+                Some("a=1"),
+            ),
             (
                 &["__Host-a=1; Path=/; Secure; HttpOnly"],
                 Some("__Host-a=1"),
