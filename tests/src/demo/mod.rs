@@ -26,6 +26,10 @@ pub struct Settings {
 }
 
 const NAMESPACE: &str = "globus-auth-system";
+/// All that the demo makes is in these, so that nothing else need be removed.
+const NAMESPACES: [&str; 3] = [NAMESPACE, "globus-emulator", "ml"];
+/// What tells them from namespaces of the same name that somebody needs.
+const LABEL: &str = "globus-auth.dev/demo";
 const ALLOWED_USER: &str = "alice@example.org";
 const REFUSED_USER: &str = "mallory@example.net";
 const CLIENT_ID: &str = "4fb6c1f2-6f6c-4d6c-8f0e-2d1c1a7b5e10";
@@ -48,6 +52,7 @@ pub fn up(settings: &Settings) -> anyhow::Result<()> {
         ports: &ports,
     };
 
+    step("make namespaces", || claim(&tools, settings))?;
     step("install the operator with helm", || {
         install(&tools, settings)
     })?;
@@ -61,7 +66,6 @@ pub fn up(settings: &Settings) -> anyhow::Result<()> {
         )
     })?;
     step("describe the login (GlobusAuthProxy)", || {
-        tools.apply("{apiVersion: v1, kind: Namespace, metadata: {name: ml, labels: {pod-security.kubernetes.io/enforce: restricted}}}")?;
         tools.apply(&values.fill(PROXY))?;
         tools.wait("ml", "globusauthproxy/mlflow", "condition=ConfigValid", 60)
     })?;
@@ -88,32 +92,57 @@ pub fn up(settings: &Settings) -> anyhow::Result<()> {
 pub fn down(settings: &Settings) -> anyhow::Result<()> {
     stop(settings)?;
     let tools = Tools::new(settings);
-    step("remove the workloads", || {
-        tools.kubectl(&[
-            "delete",
-            "namespace",
-            "ml",
-            "globus-emulator",
-            "--ignore-not-found",
-            "--wait",
-        ])
-    })?;
-    step("uninstall the operator", || {
-        tools.helm(&[
-            "uninstall",
-            "globus-auth",
-            "--namespace",
-            NAMESPACE,
-            "--ignore-not-found",
-            "--wait",
-        ])?;
-        tools.kubectl(&[
-            "delete",
-            "namespace",
-            NAMESPACE,
-            "--ignore-not-found",
-            "--wait",
-        ])
+    let ours = format!("{LABEL}=true");
+    let system = [
+        "get",
+        "namespaces",
+        "--selector",
+        &ours,
+        "--field-selector",
+        &format!("metadata.name={NAMESPACE}"),
+        "--output=name",
+    ];
+    if !tools.ask(&system)?.is_empty() {
+        step("uninstall the operator", || {
+            tools.helm(&[
+                "uninstall",
+                "globus-auth",
+                "--namespace",
+                NAMESPACE,
+                "--ignore-not-found",
+                "--wait",
+            ])
+        })?;
+    }
+    step("remove the namespaces", || {
+        tools.kubectl(&["delete", "namespaces", "--selector", &ours, "--wait"])
+    })
+}
+
+/// Makes the namespaces, unless somebody else has: an operator or an MLflow that was there is no demo's.
+fn claim(tools: &Tools, settings: &Settings) -> anyhow::Result<()> {
+    let is_local = settings
+        .kubeconfig
+        .ends_with("target/kubernetes/kubeconfig");
+    let taken = tools.ask(&[
+        "get",
+        "namespaces",
+        "--selector",
+        &format!("{LABEL}!=true"),
+        "--output=jsonpath={.items[*].metadata.name}",
+    ])?;
+    let taken = taken.split(' ').find(|name| NAMESPACES.contains(name));
+    if let Some(name) = taken.filter(|_| !is_local) {
+        anyhow::bail!(
+            "there is a namespace {name} that the demo did not make; \
+             give the demo a cluster in which globus-auth-system, globus-emulator and ml are free"
+        );
+    }
+    NAMESPACES.iter().try_for_each(|name| {
+        tools.apply(&format!(
+            "{{apiVersion: v1, kind: Namespace, metadata: {{name: {name}, \
+             labels: {{{LABEL}: 'true', pod-security.kubernetes.io/enforce: restricted}}}}}}"
+        ))
     })
 }
 
@@ -126,7 +155,6 @@ fn install(tools: &Tools, settings: &Settings) -> anyhow::Result<()> {
         &chart.to_string_lossy(),
         "--namespace",
         NAMESPACE,
-        "--create-namespace",
         "--set",
         &format!(
             "image.repository={},image.tag={}",

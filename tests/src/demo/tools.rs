@@ -23,11 +23,16 @@ impl Tools {
     }
 
     pub(super) fn kubectl(&self, arguments: &[&str]) -> anyhow::Result<()> {
+        self.ask(arguments).map(drop)
+    }
+
+    /// What kubectl prints.
+    pub(super) fn ask(&self, arguments: &[&str]) -> anyhow::Result<String> {
         run(self.command("kubectl").args(arguments), "")
     }
 
     pub(super) fn helm(&self, arguments: &[&str]) -> anyhow::Result<()> {
-        run(self.command("helm").args(arguments), "")
+        run(self.command("helm").args(arguments), "").map(drop)
     }
 
     pub(super) fn apply(&self, manifest: &str) -> anyhow::Result<()> {
@@ -35,6 +40,7 @@ impl Tools {
             self.command("kubectl").args(["apply", "--filename", "-"]),
             manifest,
         )
+        .map(drop)
     }
 
     pub(super) fn wait(
@@ -66,11 +72,11 @@ impl Tools {
     }
 }
 
-fn run(command: &mut Command, input: &str) -> anyhow::Result<()> {
+fn run(command: &mut Command, input: &str) -> anyhow::Result<String> {
     let program = command.get_program().to_string_lossy().into_owned();
     let mut child = command
         .stdin(Stdio::piped())
-        .stdout(Stdio::null())
+        .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .with_context(|| {
@@ -81,11 +87,15 @@ fn run(command: &mut Command, input: &str) -> anyhow::Result<()> {
             .write_all(input.as_bytes())
             .with_context(|| format!("failed to write to {program}"))?;
     }
-    let Output { status, stderr, .. } = child.wait_with_output().context("failed to wait")?;
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = child.wait_with_output().context("failed to wait")?;
     if !status.success() {
         bail!("{}", String::from_utf8_lossy(&stderr).trim_end());
     }
-    Ok(())
+    Ok(String::from_utf8_lossy(&stdout).into_owned())
 }
 
 /// Posts JSON over plain HTTP to a loopback port.

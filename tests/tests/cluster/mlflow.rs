@@ -6,10 +6,7 @@ use crate::workload::{ALICE, Provider, Scene, python};
 
 /// MLflow as anybody would deploy it.
 fn mlflow() -> String {
-    let manifest = include_str!("../../demo/mlflow.yaml");
-    let documents: Vec<&str> = manifest.split("---\n").skip(1).collect();
-    documents
-        .join("---\n")
+    include_str!("../../demo/mlflow.yaml")
         .replace("namespace: ml", "labels: {}")
         .replace("name: mlflow, labels: {}", "name: app")
         .replace("app: mlflow", "app: app")
