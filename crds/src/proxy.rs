@@ -253,7 +253,9 @@ pub struct Access {
         length(max = 1000),
         inner(
             length(min = 3, max = 254),
-            regex(pattern = r#"^[^@\s,;:<>()"\\*]+@[^@\s,;:<>()"\\*]+$"#)
+            regex(
+                pattern = r#"^[^@\s\pZ\p{Cc},;:<>()"\\*]+@[^@\s\pZ\p{Cc},;:<>()"\\*.]+(\.[^@\s\pZ\p{Cc},;:<>()"\\*.]+)*$"#
+            )
         )
     )]
     #[schemars(extend("x-kubernetes-list-type" = "set"))]

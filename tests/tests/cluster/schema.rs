@@ -129,6 +129,7 @@ async fn a_full_resource_is_accepted() {
 )]
 #[case::no_labels("/spec/selector/matchLabels", "{}", "spec.selector.matchLabels")]
 #[case::email("/spec/access/emails", "[\"alice\"]", "spec.access.emails[0]")]
+#[case::email_label("/spec/access/emails", "[\"a@b..c\"]", "spec.access.emails[0]")]
 #[case::email_wildcard("/spec/access/emails", "[\"*\"]", "spec.access.emails[0]")]
 #[case::email_twice(
     "/spec/access/emails",
