@@ -26,7 +26,15 @@ var parts = map[string]func() *cobra.Command{
 	"kube-proxy":              proxy.NewProxyCommand,
 	"kube-scheduler":          func() *cobra.Command { return scheduler.NewSchedulerCommand() },
 	"kubectl":                 kubectl.NewDefaultKubectlCommand,
-	"kubelet":                 func() *cobra.Command { return kubelet.NewKubeletCommand(context.Background()) },
+	"kubelet":                 withContext(kubelet.NewKubeletCommand),
+}
+
+// withContext takes the kubelet's command of Kubernetes 1.34, which wants a context, and that of 1.33.
+func withContext(command any) func() *cobra.Command {
+	if command, wants := command.(func(context.Context) *cobra.Command); wants {
+		return func() *cobra.Command { return command(context.Background()) }
+	}
+	return command.(func() *cobra.Command)
 }
 
 func main() {
