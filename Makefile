@@ -9,7 +9,7 @@ help: ## Show this list
 
 .PHONY: demo
 demo: ## Start MLflow behind a login, in a real Kubernetes, and say what to try
-	@.ci/with-cluster cargo run --quiet --package globus-auth-tests --features cluster --bin demo -- up
+	@.ci/with-cluster cargo run --package globus-auth-tests --features cluster --bin demo -- up
 
 .PHONY: demo-down
 demo-down: ## Remove the demo, and the local cluster with it
