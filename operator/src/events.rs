@@ -52,7 +52,7 @@ impl Events {
         let event = Event {
             type_,
             reason: reason.to_owned(),
-            note: Some(message.chars().take(MAX_NOTE).collect()),
+            note: Some(note(message).to_owned()),
             action: "Reconcile".to_owned(),
             secondary: None,
         };
@@ -62,5 +62,31 @@ impl Events {
     }
 }
 
-/// The API server refuses notes of more than 1 kB.
-const MAX_NOTE: usize = 900;
+/// As much of `message` as an Event can say.
+fn note(message: &str) -> &str {
+    let (note, _rest) = message.split_at(message.floor_char_boundary(MAX_NOTE));
+    note
+}
+
+/// The API server refuses notes of more than 1024 bytes.
+const MAX_NOTE: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::short("what happened".to_owned(), 13)]
+    #[case::as_long_as_allowed("x".repeat(1024), 1024)]
+    #[case::too_long("x".repeat(1025), 1024)]
+    #[case::characters_of_two_bytes("é".repeat(600), 1024)]
+    #[case::a_character_on_the_limit(format!("x{}", "é".repeat(600)), 1023)]
+    fn a_note_has_as_many_bytes_as_the_api_server_takes(
+        #[case] message: String,
+        #[case] bytes: usize,
+    ) {
+        assert_eq!(note(&message), &message[..bytes]);
+    }
+}

@@ -55,8 +55,10 @@ impl Candidate {
         let mut renewed = Instant::now();
         loop {
             tokio::time::sleep(RETRY).await;
-            match tokio::time::timeout(RENEW_DEADLINE, self.renew()).await {
-                Ok(Ok(true)) => renewed = Instant::now(),
+            // The lease counts from when it was written, which is after we asked and before we know.
+            let asked = Instant::now();
+            match tokio::time::timeout_at(renewed + RENEW_DEADLINE, self.renew()).await {
+                Ok(Ok(true)) => renewed = asked,
                 Ok(Ok(false)) => {
                     tracing::error!("another replica holds the lease");
                     return;
@@ -194,3 +196,6 @@ const DURATION: Duration = Duration::from_secs(15);
 /// A leader that could not renew for this time stops: before [`DURATION`], so that two never lead.
 const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests;

@@ -14,6 +14,8 @@
 pub mod args;
 pub mod certificates;
 pub mod events;
+#[cfg(test)]
+mod fake_api;
 pub mod lease;
 pub mod metrics;
 pub mod proxy;

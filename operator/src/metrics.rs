@@ -1,5 +1,6 @@
 //! What the operator counts. Labels come from closed lists, never from names of objects.
 
+use globus_auth_core::clock::UnixSeconds;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -47,8 +48,9 @@ impl Metrics {
     }
 
     /// When the certificate authority ends.
-    pub fn authority_ends(&self, unix_seconds: i64) {
-        self.authority_not_after.set(unix_seconds);
+    pub fn authority_ends(&self, at: UnixSeconds) {
+        let seconds = i64::try_from(at.0).unwrap_or(i64::MAX);
+        self.authority_not_after.set(seconds);
     }
 
     /// A registry with all of them.

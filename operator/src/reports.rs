@@ -173,7 +173,7 @@ fn conditions(report: &Report) -> [PodCondition; 2] {
             POD_UPSTREAM_PROTECTED,
             true,
             reasons::LISTENING_ON_LOOPBACK,
-            "the workload can be reached through the proxy only".to_owned(),
+            "the workload's port can be reached through the proxy only".to_owned(),
         )
     } else {
         let shown: Vec<String> = listeners
@@ -233,3 +233,6 @@ enum ReportError {
     #[error("failed to write the pod's conditions")]
     Write(#[source] kube::Error),
 }
+
+#[cfg(test)]
+mod tests;

@@ -44,3 +44,89 @@ pub fn can_overlap(one: &GlobusAuthProxy, other: &GlobusAuthProxy) -> bool {
     let mut labels = one.spec.selector.match_labels.iter();
     labels.all(|(key, value)| wanted.get(key).is_none_or(|other| other == value))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use rstest::rstest;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::proxy::fixtures::proxy_with;
+
+    fn texts(pairs: &Value) -> BTreeMap<String, String> {
+        serde_json::from_value(pairs.clone()).unwrap()
+    }
+
+    fn selecting(labels: &Value) -> GlobusAuthProxy {
+        let mut proxy = proxy_with(&json!({}));
+        proxy.spec.selector.match_labels = texts(labels);
+        proxy
+    }
+
+    fn proxy(name: &str, day: u32, labels: &Value) -> Arc<GlobusAuthProxy> {
+        let mut proxy = selecting(labels);
+        proxy.metadata.name = Some(name.to_owned());
+        let created = format!("2026-03-{day:02}T00:00:00Z");
+        proxy.metadata.creation_timestamp =
+            Some(serde_json::from_value(Value::from(created)).unwrap());
+        Arc::new(proxy)
+    }
+
+    #[rstest]
+    #[case::the_label(json!({"app": "a"}), json!({"app": "a"}), true)]
+    #[case::more_labels(json!({"app": "a"}), json!({"app": "a", "tier": "web"}), true)]
+    #[case::another_value(json!({"app": "a"}), json!({"app": "b"}), false)]
+    #[case::another_key(json!({"app": "a"}), json!({"name": "a"}), false)]
+    #[case::not_all(json!({"app": "a", "tier": "web"}), json!({"app": "a"}), false)]
+    #[case::no_labels(json!({"app": "a"}), json!({}), false)]
+    #[case::a_selector_without_labels(json!({}), json!({"app": "a"}), false)]
+    fn a_pod_needs_every_label_of_the_selector(
+        #[case] selector: Value,
+        #[case] labels: Value,
+        #[case] selected: bool,
+    ) {
+        assert_eq!(selects(&selecting(&selector), &texts(&labels)), selected);
+    }
+
+    #[rstest]
+    #[case::none(vec![], None, None)]
+    #[case::none_that_selects(vec![("a", 1, "other")], None, None)]
+    #[case::the_oldest(vec![("a", 2, "x"), ("b", 1, "x"), ("c", 3, "x")], None, Some("b"))]
+    #[case::the_oldest_that_selects(vec![("a", 2, "x"), ("b", 1, "other")], None, Some("a"))]
+    #[case::the_first_by_name_of_one_age(vec![("b", 1, "x"), ("a", 1, "x")], None, Some("a"))]
+    #[case::the_chosen(vec![("a", 1, "x"), ("b", 2, "x")], Some("b"), Some("b"))]
+    #[case::one_that_is_not_there(vec![("a", 1, "x")], Some("b"), None)]
+    #[case::one_that_does_not_select(vec![("a", 1, "x"), ("b", 2, "other")], Some("b"), None)]
+    fn a_pod_is_protected_by_the_chosen_or_the_oldest_proxy_that_selects_it(
+        #[case] proxies: Vec<(&str, u32, &str)>,
+        #[case] chosen: Option<&str>,
+        #[case] expected: Option<&str>,
+    ) {
+        let proxies: Vec<Arc<GlobusAuthProxy>> = proxies
+            .into_iter()
+            .map(|(name, day, app)| proxy(name, day, &json!({"app": app})))
+            .collect();
+        let annotations = chosen.map(|name| (PROXY_ANNOTATION.to_owned(), name.to_owned()));
+        let labels = texts(&json!({"app": "x"}));
+        let found = protector(&proxies, &labels, &annotations.into_iter().collect());
+        assert_eq!(found.map(|proxy| proxy.name_any()).as_deref(), expected);
+    }
+
+    #[rstest]
+    #[case::the_same(json!({"app": "a"}), json!({"app": "a"}), true)]
+    #[case::other_keys(json!({"app": "a"}), json!({"tier": "web"}), true)]
+    #[case::one_more_label(json!({"app": "a"}), json!({"app": "a", "tier": "web"}), true)]
+    #[case::other_values(json!({"app": "a"}), json!({"app": "b"}), false)]
+    #[case::one_other_value(json!({"app": "a", "tier": "web"}), json!({"app": "a", "tier": "db"}), false)]
+    fn selectors_overlap_unless_a_label_tells_them_apart(
+        #[case] one: Value,
+        #[case] other: Value,
+        #[case] overlap: bool,
+    ) {
+        let (one, other) = (selecting(&one), selecting(&other));
+        assert_eq!(can_overlap(&one, &other), overlap);
+        assert_eq!(can_overlap(&other, &one), overlap);
+    }
+}

@@ -20,7 +20,7 @@ use serde_json::json;
 use tokio::sync::watch;
 
 use super::authority::{Authorities, Lifetimes, Step};
-use super::leaf::{self, IssueError, ServedCertificate};
+use super::leaf::{self, IssueError, Issued, ServedCertificate};
 use crate::metrics::Metrics;
 
 /// What rotation works on.
@@ -66,7 +66,7 @@ impl Rotation {
         provider: Arc<CryptoProvider>,
     ) {
         let mut interval = tokio::time::interval(self.interval());
-        let mut issued: Option<(String, UnixSeconds)> = None;
+        let mut issued: Option<Issued> = None;
         loop {
             interval.tick().await;
             let authorities = match self.stored().await {
@@ -85,19 +85,18 @@ impl Rotation {
                 changed
             });
             let now = self.clock.now();
-            let is_fresh = issued.as_ref().is_some_and(|(signer, at)| {
-                *signer == authorities.current.certificate
-                    && now < at.after(self.lifetimes.leaf / 2)
-                    && now >= *at
-            });
-            if is_fresh {
+            let (authority, names) = (&authorities.current, &self.names);
+            self.metrics.authority_ends(authority.not_after);
+            if issued
+                .as_ref()
+                .is_some_and(|issued| issued.is_fresh(authority, now, &self.lifetimes))
+            {
                 continue;
             }
-            let (authority, names) = (&authorities.current, &self.names);
             match leaf::issue(authority, names, now, &self.lifetimes, &provider) {
                 Ok(certificate) => {
                     served.set(certificate);
-                    issued = Some((authority.certificate.clone(), now));
+                    issued = Some(Issued::by(authority, now));
                     tracing::info!("issued a new certificate for this replica");
                 }
                 Err(error) => {
@@ -124,8 +123,6 @@ impl Rotation {
             None => self.create(now).await?,
             Some((authorities, version)) => self.advance(authorities, version, now).await?,
         };
-        let ends = i64::try_from(authorities.current.not_after.0).unwrap_or(i64::MAX);
-        self.metrics.authority_ends(ends);
         self.register(&authorities.bundle()).await
     }
 
@@ -253,10 +250,14 @@ impl Rotation {
         Api::all(self.client.clone())
     }
 
-    /// Often enough for short lifetimes, and rarely enough for long ones.
     fn interval(&self) -> Duration {
-        (self.lifetimes.announcement / 4).clamp(SHORTEST_INTERVAL, LONGEST_INTERVAL)
+        interval(&self.lifetimes)
     }
+}
+
+/// How often to look: often enough for short lifetimes, and rarely enough for long ones.
+fn interval(lifetimes: &Lifetimes) -> Duration {
+    (lifetimes.announcement / 4).clamp(SHORTEST_INTERVAL, LONGEST_INTERVAL)
 }
 
 /// The webhook's name in its registration.
@@ -288,3 +289,6 @@ pub enum RotationError {
     #[error("failed to write the Secret with the certificate authorities")]
     Write(#[source] kube::Error),
 }
+
+#[cfg(test)]
+mod tests;

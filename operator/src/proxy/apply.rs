@@ -175,3 +175,53 @@ pub enum ApplyError {
     #[error("failed to write the status")]
     Status(#[source] kube::Error),
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use k8s_openapi::ByteString;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+    use rstest::rstest;
+
+    use super::*;
+    use crate::proxy::fixtures::secret;
+
+    fn owner(uid: &str) -> OwnerReference {
+        OwnerReference {
+            uid: uid.to_owned(),
+            ..OwnerReference::default()
+        }
+    }
+
+    fn rendered() -> Secret {
+        let mut secret = secret(&[("config.json", b"{}")]);
+        secret.metadata.labels = Some(BTreeMap::from([("made-by".to_owned(), "us".to_owned())]));
+        secret.metadata.owner_references = Some(vec![owner("u-1")]);
+        secret
+    }
+
+    #[rstest]
+    #[case::as_it_was_written(|_: &mut Secret| {}, true)]
+    #[case::what_the_api_server_adds(
+        |secret: &mut Secret| secret.metadata.resource_version = Some("7".to_owned()), true)]
+    #[case::a_label_of_somebody_else(
+        |secret: &mut Secret| drop(secret.labels_mut().insert("team".to_owned(), "ml".to_owned())), true)]
+    #[case::a_label_that_was_changed(
+        |secret: &mut Secret| drop(secret.labels_mut().insert("made-by".to_owned(), "me".to_owned())), false)]
+    #[case::a_label_that_was_removed(|secret: &mut Secret| secret.metadata.labels = None, false)]
+    #[case::another_configuration(
+        |secret: &mut Secret| secret.data = Some(BTreeMap::from([("config.json".to_owned(), ByteString(b"[]".to_vec()))])),
+        false)]
+    #[case::no_configuration(|secret: &mut Secret| secret.data = None, false)]
+    #[case::no_owner(|secret: &mut Secret| secret.metadata.owner_references = None, false)]
+    #[case::another_owner(|secret: &mut Secret| secret.metadata.owner_references = Some(vec![owner("u-2")]), false)]
+    fn a_secret_is_written_only_if_ours_differs(
+        #[case] change: fn(&mut Secret),
+        #[case] same: bool,
+    ) {
+        let mut present = rendered();
+        change(&mut present);
+        assert_eq!(is_same(&present, &rendered()), same);
+    }
+}

@@ -101,7 +101,8 @@ pub fn build(
 }
 
 /// Admits the sidecar's port and nothing else, from anywhere. It selects every pod that the proxy
-/// selects, also one without sidecar: such a pod is reached by nobody.
+/// selects, also one without sidecar: such a pod is reached by nobody if the workload's port goes by its
+/// name. One that goes by its number stays open there; the condition `Injected` says so.
 fn network_policy(proxy: &GlobusAuthProxy, validated: &Validated) -> NetworkPolicy {
     let port = NetworkPolicyPort {
         port: Some(IntOrString::Int(validated.admitted_port.into())),
@@ -150,3 +151,6 @@ pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 /// The value of [`MANAGED_BY_LABEL`].
 pub const MANAGED_BY: &str = "globus-auth";
 const PROXY_LABEL: &str = "globus-auth.dev/proxy";
+
+#[cfg(test)]
+mod tests;

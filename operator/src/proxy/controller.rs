@@ -130,12 +130,14 @@ impl Failures {
             "failed to reconcile"
         );
         context.metrics.reconciled(error.category());
-        Action::requeue(
-            FIRST_RETRY
-                .saturating_mul(1 << count.min(9))
-                .min(LAST_RETRY),
-        )
+        Action::requeue(delay(count))
     }
+}
+
+/// How long to wait after so many failures in a row, of which there is at least one.
+fn delay(failures: u32) -> Duration {
+    let doublings = failures.saturating_sub(1).min(9);
+    FIRST_RETRY.saturating_mul(1 << doublings).min(LAST_RETRY)
 }
 
 type Proxies = Store<GlobusAuthProxy>;
@@ -182,3 +184,92 @@ const DEBOUNCE: Duration = Duration::from_millis(100);
 const CONCURRENCY: u16 = 8;
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 const LAST_RETRY: Duration = Duration::from_mins(2);
+
+#[cfg(test)]
+mod tests {
+    use kube::core::PartialObjectMetaExt;
+    use rstest::rstest;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::proxy::fixtures::{proxy_with, store_of};
+
+    fn metadata_of<K>(metadata: &Value) -> PartialObjectMeta<K> {
+        let metadata: kube::api::ObjectMeta = serde_json::from_value(metadata.clone()).unwrap();
+        metadata.into_response_partial()
+    }
+
+    fn proxy(namespace: &str, name: &str, spec: &Value) -> GlobusAuthProxy {
+        proxy_with(&json!({"metadata": {"namespace": namespace, "name": name}, "spec": spec}))
+    }
+
+    fn names(references: Vec<ProxyRef>) -> Vec<String> {
+        let mut names: Vec<String> = references.into_iter().map(|one| one.name).collect();
+        names.sort_unstable();
+        names
+    }
+
+    #[test]
+    fn a_pod_concerns_the_proxies_of_its_namespace_that_select_it() {
+        let proxies = store_of(vec![
+            proxy("ml", "one", &json!({})),
+            proxy(
+                "ml",
+                "two",
+                &json!({"selector": {"matchLabels": {"tier": "web"}}}),
+            ),
+            proxy(
+                "ml",
+                "three",
+                &json!({"selector": {"matchLabels": {"app": "other"}}}),
+            ),
+            proxy("dev", "four", &json!({})),
+        ]);
+        let labels = json!({"app": "mlflow", "tier": "web"});
+        let pod = metadata_of(&json!({"namespace": "ml", "name": "p", "labels": labels}));
+        assert_eq!(names(of_pod(&proxies, &pod)), ["one", "two"]);
+    }
+
+    #[test]
+    fn a_config_map_concerns_the_proxies_of_its_namespace_that_name_it() {
+        let from = |name: &str| {
+            let reference = json!({"configMapKeyRef": {"name": name, "key": "emails"}});
+            json!({"access": {"emailsFrom": reference}})
+        };
+        let proxies = store_of(vec![
+            proxy("ml", "one", &from("users")),
+            proxy("ml", "two", &from("others")),
+            proxy("ml", "three", &json!({})),
+            proxy("dev", "four", &from("users")),
+        ]);
+        let map = metadata_of(&json!({"namespace": "ml", "name": "users"}));
+        assert_eq!(names(of_map(&proxies, &map)), ["one"]);
+    }
+
+    #[test]
+    fn a_proxy_concerns_the_others_that_can_select_its_pods() {
+        let proxies = store_of(vec![
+            proxy("ml", "one", &json!({})),
+            proxy("ml", "two", &json!({})),
+            proxy(
+                "ml",
+                "three",
+                &json!({"selector": {"matchLabels": {"app": "other"}}}),
+            ),
+            proxy("dev", "four", &json!({})),
+        ]);
+        let changed = DeserializeGuard(Ok(proxy("ml", "one", &json!({}))));
+        assert_eq!(names(siblings(&proxies, &changed)), ["two"]);
+    }
+
+    #[rstest]
+    #[case(1, 500)]
+    #[case(2, 1000)]
+    #[case(3, 2000)]
+    #[case(8, 64_000)]
+    #[case(9, 120_000)]
+    #[case(u32::MAX, 120_000)]
+    fn each_failure_doubles_the_wait_up_to_a_bound(#[case] failures: u32, #[case] millis: u64) {
+        assert_eq!(delay(failures), Duration::from_millis(millis));
+    }
+}

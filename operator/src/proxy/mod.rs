@@ -4,6 +4,8 @@ pub mod apply;
 pub mod build;
 pub mod controller;
 pub mod fetch;
+#[cfg(test)]
+pub(crate) mod fixtures;
 pub mod keys;
 pub mod names;
 pub mod pods;

@@ -106,3 +106,166 @@ fn reported(pod: &Pod, type_: &str) -> Reported {
         Some(condition) => Reported::Bad(condition.message.clone().unwrap_or_default()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use rstest::rstest;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::proxy::fixtures::{proxy, proxy_with};
+
+    /// A pod as the webhook makes it, with `patch` merged in.
+    fn pod(patch: &Value) -> Pod {
+        let mut pod = json!({
+            "metadata": {
+                "name": "mlflow-0",
+                "namespace": "ml",
+                "creationTimestamp": "2026-03-02T00:00:00Z",
+                "labels": {"app": "mlflow"},
+                "annotations": {"globus-auth.dev/config": "hash"},
+            },
+            "spec": {
+                "containers": [{"name": "mlflow"}],
+                "initContainers": [
+                    {"name": "migrate", "image": "mlflow"},
+                    {"name": "globus-auth-proxy", "image": "sidecar:1", "restartPolicy": "Always"},
+                ],
+                "volumes": [
+                    {"name": "data", "emptyDir": {}},
+                    {"name": "globus-auth-config", "secret": {"secretName": "mlflow-globus-auth"}},
+                ],
+            },
+            "status": {
+                "phase": "Running",
+                "conditions": [
+                    {"type": "Ready", "status": "False", "message": "not ours"},
+                    {"type": "globus-auth.dev/UpstreamProtected", "status": "True"},
+                    {"type": "globus-auth.dev/ConfigApplied", "status": "True"},
+                ],
+            },
+        });
+        json_patch::merge(&mut pod, patch);
+        serde_json::from_value(pod).unwrap()
+    }
+
+    fn facts(patch: &Value) -> PodFacts {
+        PodFacts::of(&pod(patch), &[Arc::new(proxy())]).unwrap()
+    }
+
+    fn condition(type_: &str, status: &str, message: Option<&str>) -> Value {
+        json!({"status": {"conditions": [{"type": type_, "status": status, "message": message}]}})
+    }
+
+    #[test]
+    fn a_protected_pod_says_everything() {
+        assert_eq!(
+            facts(&json!({})),
+            PodFacts {
+                name: "mlflow-0".to_owned(),
+                created_at: Some("2026-03-02T00:00:00Z".parse().unwrap()),
+                protector: Some("mlflow".to_owned()),
+                sidecar_image: Some("sidecar:1".to_owned()),
+                upstream: Reported::Good,
+                config: Reported::Good,
+                told_config: Some("hash".to_owned()),
+            }
+        );
+    }
+
+    #[test]
+    fn a_pod_that_is_new_says_nothing_of_itself() {
+        let patch = json!({"status": null, "metadata": {"annotations": null}});
+        assert_eq!(
+            facts(&patch),
+            PodFacts {
+                upstream: Reported::Nothing,
+                config: Reported::Nothing,
+                told_config: None,
+                ..facts(&json!({}))
+            }
+        );
+    }
+
+    #[rstest]
+    #[case::on_its_way_out(json!({"metadata": {"deletionTimestamp": "2026-03-02T00:00:00Z"}}), false)]
+    #[case::succeeded(json!({"status": {"phase": "Succeeded"}}), false)]
+    #[case::failed(json!({"status": {"phase": "Failed"}}), false)]
+    #[case::pending(json!({"status": {"phase": "Pending"}}), true)]
+    #[case::unknown(json!({"status": {"phase": "Unknown"}}), true)]
+    fn a_pod_that_serves_nobody_any_more_does_not_count(
+        #[case] patch: Value,
+        #[case] counts: bool,
+    ) {
+        let facts = PodFacts::of(&pod(&patch), &[Arc::new(proxy())]);
+        assert_eq!(facts.is_some(), counts);
+    }
+
+    #[rstest]
+    #[case::no_init_containers(json!({"initContainers": null}))]
+    #[case::another_name(
+        json!({"initContainers": [{"name": "sidecar", "image": "sidecar:1", "restartPolicy": "Always"}]}))]
+    #[case::one_that_ends(json!({"initContainers": [{"name": "globus-auth-proxy", "image": "sidecar:1"}]}))]
+    #[case::an_ordinary_container(json!({
+        "initContainers": null,
+        "containers": [{"name": "globus-auth-proxy", "image": "sidecar:1", "restartPolicy": "Always"}],
+    }))]
+    #[case::no_volumes(json!({"volumes": null}))]
+    #[case::another_volume(
+        json!({"volumes": [{"name": "config", "secret": {"secretName": "mlflow-globus-auth"}}]}))]
+    #[case::no_secret(json!({"volumes": [{"name": "globus-auth-config", "emptyDir": {}}]}))]
+    #[case::the_secret_of_another_proxy(
+        json!({"volumes": [{"name": "globus-auth-config", "secret": {"secretName": "other-globus-auth"}}]}))]
+    fn what_only_looks_like_our_sidecar_protects_nothing(#[case] spec: Value) {
+        let facts = facts(&json!({"spec": spec}));
+        assert_eq!(facts.sidecar_image, None);
+        assert_eq!(facts.protector.as_deref(), Some("mlflow"));
+    }
+
+    #[test]
+    fn the_sidecar_of_a_proxy_that_no_longer_protects_the_pod_does_not_count() {
+        let older =
+            json!({"metadata": {"name": "older", "creationTimestamp": "2026-01-01T00:00:00Z"}});
+        let proxies = [Arc::new(proxy()), Arc::new(proxy_with(&older))];
+        let facts = PodFacts::of(&pod(&json!({})), &proxies).unwrap();
+        assert_eq!(
+            (facts.protector.as_deref(), facts.sidecar_image),
+            (Some("older"), None)
+        );
+    }
+
+    #[test]
+    fn a_pod_that_names_a_proxy_that_is_not_there_is_protected_by_nobody() {
+        let patch = json!({"metadata": {"annotations": {"globus-auth.dev/proxy": "typo"}}});
+        let facts = facts(&patch);
+        assert_eq!((facts.protector, facts.sidecar_image), (None, None));
+    }
+
+    #[rstest]
+    #[case("True", Some("fine"), Reported::Good)]
+    #[case("False", Some("bad"), Reported::Bad("bad".to_owned()))]
+    #[case("Unknown", Some("lost"), Reported::Bad("lost".to_owned()))]
+    #[case("False", None, Reported::Bad(String::new()))]
+    fn only_true_is_a_good_report(
+        #[case] status: &str,
+        #[case] message: Option<&str>,
+        #[case] reported: Reported,
+    ) {
+        let upstream = facts(&condition(
+            "globus-auth.dev/UpstreamProtected",
+            status,
+            message,
+        ));
+        assert_eq!(
+            (upstream.upstream, upstream.config),
+            (reported.clone(), Reported::Nothing)
+        );
+        let config = facts(&condition("globus-auth.dev/ConfigApplied", status, message));
+        assert_eq!(
+            (config.upstream, config.config),
+            (Reported::Nothing, reported)
+        );
+    }
+}

@@ -63,18 +63,22 @@ pub async fn reconcile(
         .map_err(ReconcileError::Fetch)?;
     let pods = pods(&context, &proxy).await?;
     let result = carry_out(&context, &proxy, &fetched, authorities).await?;
-    if let Ok(resources) = &result {
-        let namespace = proxy.namespace().unwrap_or_default();
-        let own: Vec<PodFacts> = pods
-            .iter()
-            .filter(|pod| pod.protector.as_deref() == Some(&proxy.name_any()))
-            .cloned()
-            .collect();
-        apply::tell_pods(&context.client, &namespace, &own, resources)
-            .await
-            .map_err(ReconcileError::Apply)?;
-    }
+    let told = match &result {
+        Ok(resources) => {
+            let namespace = proxy.namespace().unwrap_or_default();
+            let own: Vec<PodFacts> = pods
+                .iter()
+                .filter(|pod| pod.protector.as_deref() == Some(&proxy.name_any()))
+                .cloned()
+                .collect();
+            apply::tell_pods(&context.client, &namespace, &own, resources).await
+        }
+        Err(_problems) => Ok(()),
+    };
+    // Somebody may forbid us to touch a pod. Its kubelet fetches the configuration all the same, within a
+    // minute, and the status does not wait for it.
     report(&context, &proxy, &pods, &result).await?;
+    told.map_err(ReconcileError::Apply)?;
     Ok(Action::requeue(jittered(if result.is_ok() {
         RESYNC
     } else {
@@ -82,11 +86,11 @@ pub async fn reconcile(
     })))
 }
 
-async fn pods(context: &Context, proxy: &GlobusAuthProxy) -> Result<Vec<PodFacts>, ReconcileError> {
-    let namespace = proxy.namespace();
-    let siblings = context
-        .proxies
-        .state_filter(|other| other.namespace() == namespace);
+async fn pods(
+    context: &Context,
+    proxy: &Arc<GlobusAuthProxy>,
+) -> Result<Vec<PodFacts>, ReconcileError> {
+    let siblings = siblings(&context.proxies, proxy);
     let pods = fetch::pods(&context.client, proxy)
         .await
         .map_err(ReconcileError::Fetch)?;
@@ -94,6 +98,18 @@ async fn pods(context: &Context, proxy: &GlobusAuthProxy) -> Result<Vec<PodFacts
         .iter()
         .filter_map(|pod| PodFacts::of(pod, &siblings))
         .collect())
+}
+
+/// The proxies of the namespace, with `proxy` as it is here: the store may have an older one, or none yet.
+fn siblings(
+    proxies: &Store<GlobusAuthProxy>,
+    proxy: &Arc<GlobusAuthProxy>,
+) -> Vec<Arc<GlobusAuthProxy>> {
+    let mut siblings = proxies.state_filter(|other| {
+        other.namespace() == proxy.namespace() && other.name_any() != proxy.name_any()
+    });
+    siblings.push(Arc::clone(proxy));
+    siblings
 }
 
 async fn carry_out(
@@ -204,3 +220,6 @@ impl ReconcileError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

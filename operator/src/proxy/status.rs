@@ -177,13 +177,22 @@ fn credentials_resolved(outcome: &Outcome<'_>) -> Verdict {
     problem(outcome, type_).unwrap_or_else(found)
 }
 
-/// The pods that this proxy must protect.
+/// The pods that this proxy protects, or should.
 fn own<'a>(outcome: &Outcome<'a>) -> impl Iterator<Item = &'a PodFacts> {
     let proxy = outcome.proxy;
     outcome
         .pods
         .iter()
         .filter(move |pod| pod.protector.as_deref() == Some(proxy))
+}
+
+/// The pods that this proxy selects and that have no sidecar of their own: also those that nobody protects,
+/// because their annotation names a proxy that does not select them.
+fn bare<'a>(outcome: &Outcome<'a>) -> impl Iterator<Item = &'a PodFacts> {
+    let proxy = outcome.proxy;
+    outcome.pods.iter().filter(move |pod| {
+        pod.sidecar_image.is_none() && pod.protector.as_deref().is_none_or(|name| name == proxy)
+    })
 }
 
 fn injected(outcome: &Outcome<'_>, previous: &[Condition]) -> Verdict {
@@ -197,16 +206,13 @@ fn injected(outcome: &Outcome<'_>, previous: &[Condition]) -> Verdict {
     });
     if let Some((pod, protector)) = foreign {
         let message = format!(
-            "pod {:?} is selected by GlobusAuthProxy {protector:?}, too, which is older and protects it; make \
+            "pod {:?} is selected by GlobusAuthProxy {protector:?}, too, which protects it; make \
              the selectors disjoint",
             pod.name
         );
         return Verdict::new(type_, FALSE, reasons::CONFLICT, message);
     }
-    let bare: Vec<&str> = own(outcome)
-        .filter(|pod| pod.sidecar_image.is_none())
-        .map(|pod| pod.name.as_str())
-        .collect();
+    let bare: Vec<&str> = bare(outcome).map(|pod| pod.name.as_str()).collect();
     if !bare.is_empty() {
         let message = format!(
             "{} {} no sidecar: label the pod template {}: {} and restart the workload",
@@ -275,7 +281,7 @@ fn upstream_protected(outcome: &Outcome<'_>) -> Verdict {
             type_,
             TRUE,
             reasons::LISTENING_ON_LOOPBACK,
-            "the workload can be reached through the proxy only",
+            "the workload's port can be reached through the proxy only",
         );
     }
     let message = if silent.is_empty() {
@@ -299,17 +305,16 @@ fn ready(parts: &[Verdict], exposure: Exposure) -> Verdict {
 }
 
 fn counts(outcome: &Outcome<'_>) -> PodCounts {
-    let count = |wanted: &dyn Fn(&PodFacts) -> bool| {
-        i32::try_from(own(outcome).filter(|pod| wanted(pod)).count()).unwrap_or(i32::MAX)
-    };
+    let number = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
+    let images = || own(outcome).filter_map(|pod| pod.sidecar_image.as_deref());
     PodCounts {
-        injected: count(&|pod| pod.sidecar_image.is_some()),
-        uninjected: count(&|pod| pod.sidecar_image.is_none()),
-        stale: count(&|pod| {
-            pod.sidecar_image
-                .as_deref()
-                .is_some_and(|image| image != outcome.sidecar_image)
-        }),
+        injected: number(images().count()),
+        uninjected: number(bare(outcome).count()),
+        stale: number(
+            images()
+                .filter(|image| *image != outcome.sidecar_image)
+                .count(),
+        ),
     }
 }
 

@@ -71,6 +71,7 @@ pub struct Problem {
 pub fn validate(proxy: &GlobusAuthProxy, fetched: &Fetched) -> Result<Validated, Vec<Problem>> {
     let spec = &proxy.spec;
     let mut problems = Vec::new();
+    keep(&mut problems, selector(&spec.selector));
     let external_url = keep(&mut problems, external_url(spec));
     let issuer = keep(&mut problems, issuer(&spec.provider));
     let credentials = keep(
@@ -140,8 +141,20 @@ fn invalid(message: String) -> Problem {
 
 fn bad_port() -> Problem {
     invalid(
-        "spec.upstream.port and spec.proxy.port must be port numbers from 1 to 65535".to_owned(),
+        "spec.upstream.port must be a port's name or a number from 1 to 65535, and spec.proxy.port a number \
+         from 1 to 65534"
+            .to_owned(),
     )
+}
+
+/// Without labels, the NetworkPolicy would close every pod of the namespace.
+fn selector(selector: &spec::Selector) -> Result<(), Problem> {
+    if selector.match_labels.is_empty() {
+        return Err(invalid(
+            "spec.selector.matchLabels must have at least one label".to_owned(),
+        ));
+    }
+    Ok(())
 }
 
 fn external_url(spec: &GlobusAuthProxySpec) -> Result<ExternalUrl, Problem> {

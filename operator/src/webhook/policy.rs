@@ -41,11 +41,13 @@ impl Policy {
             }
             IntOrString::String(name) => Port::Name(name.clone()),
         };
+        let listen_port = u16::try_from(proxy.spec.proxy.port).ok();
         Some(Self {
             secret: names::secret(&name),
             proxy: name,
             port,
-            listen_port: u16::try_from(proxy.spec.proxy.port).ok()?,
+            // The port after it is the sidecar's, too.
+            listen_port: listen_port.filter(|port| (1..u16::MAX).contains(port))?,
             resources: proxy.spec.proxy.resources.clone(),
         })
     }
@@ -56,5 +58,57 @@ impl Policy {
             Port::Name(_) => self.listen_port,
             Port::Number(number) => number,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::proxy::fixtures::proxy_with_spec;
+
+    fn policy(upstream_port: &Value, own_port: i32) -> Option<Policy> {
+        let spec = json!({"upstream": {"port": upstream_port}, "proxy": {"port": own_port}});
+        Policy::of(&proxy_with_spec(&spec))
+    }
+
+    #[test]
+    fn a_policy_is_what_the_proxy_says() {
+        let resources = json!({"limits": {"memory": "64Mi"}});
+        let spec =
+            json!({"upstream": {"port": "web"}, "proxy": {"port": 4999, "resources": resources}});
+        assert_eq!(
+            Policy::of(&proxy_with_spec(&spec)),
+            Some(Policy {
+                proxy: "mlflow".to_owned(),
+                secret: "mlflow-globus-auth".to_owned(),
+                port: Port::Name("web".to_owned()),
+                listen_port: 4999,
+                resources: Some(serde_json::from_value(resources).unwrap()),
+            })
+        );
+    }
+
+    #[rstest]
+    #[case(json!(1), 1, Some(1))]
+    #[case(json!(65535), 65534, Some(65535))]
+    #[case(json!("http"), 1, Some(1))]
+    #[case(json!("http"), 65534, Some(65534))]
+    #[case(json!(0), 4180, None)]
+    #[case(json!(-1), 4180, None)]
+    #[case(json!(65536), 4180, None)]
+    #[case(json!("http"), 0, None)]
+    #[case(json!("http"), -1, None)]
+    #[case::no_port_after_it(json!("http"), 65535, None)]
+    #[case(json!("http"), 65536, None)]
+    fn ports_out_of_range_make_no_policy(
+        #[case] upstream_port: Value,
+        #[case] own_port: i32,
+        #[case] admitted: Option<u16>,
+    ) {
+        let policy = policy(&upstream_port, own_port);
+        assert_eq!(policy.map(|policy| policy.admitted_port()), admitted);
     }
 }

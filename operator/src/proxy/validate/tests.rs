@@ -1,1 +1,472 @@
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use rstest::rstest;
+use secrecy::ExposeSecret;
+use serde_json::{Value, json};
 
+use super::*;
+use crate::proxy::fixtures::{config_map, fetched, proxy, proxy_with_spec, secret};
+
+/// The proxy with `patch` in its spec, which must be valid.
+fn valid(patch: &Value) -> Validated {
+    validate(&proxy_with_spec(patch), &fetched()).unwrap()
+}
+
+/// The only problem of `proxy`.
+fn problem_of(proxy: &GlobusAuthProxy, fetched: &Fetched) -> Problem {
+    let mut problems = validate(proxy, fetched).unwrap_err();
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    problems.remove(0)
+}
+
+fn users_from_a_config_map() -> GlobusAuthProxy {
+    let reference = json!({"configMapKeyRef": {"name": "users", "key": "emails"}});
+    proxy_with_spec(&json!({"access": {"emailsFrom": reference}}))
+}
+
+fn with_users(text: &str) -> Fetched {
+    Fetched {
+        allowlist: Some(config_map("emails", text)),
+        ..fetched()
+    }
+}
+
+fn with_credentials(data: &[(&str, &[u8])]) -> Fetched {
+    Fetched {
+        client_secret: Some(secret(data)),
+        ..fetched()
+    }
+}
+
+fn with_rendered(owners: &[&str]) -> Fetched {
+    let owner = |uid: &&str| OwnerReference {
+        uid: (*uid).to_owned(),
+        ..OwnerReference::default()
+    };
+    let mut rendered = secret(&[]);
+    rendered.metadata.owner_references = Some(owners.iter().map(owner).collect());
+    Fetched {
+        rendered: Some(rendered),
+        ..fetched()
+    }
+}
+
+fn emails(validated: &Validated) -> Vec<&str> {
+    validated.access.emails.iter().map(Email::as_str).collect()
+}
+
+#[test]
+fn what_is_not_said_has_its_default() {
+    let validated = valid(&json!({}));
+    assert_eq!(
+        validated.proxy,
+        config::ProxyReference {
+            namespace: "ml".to_owned(),
+            name: "mlflow".to_owned(),
+            uid: "u-1".to_owned(),
+        }
+    );
+    assert_eq!(validated.selector, proxy().spec.selector);
+    assert_eq!(validated.admitted_port, 4180);
+    assert!(validated.network_policy);
+    assert_eq!(
+        validated.external_url,
+        "https://mlflow.example.org".parse().unwrap()
+    );
+    assert_eq!(validated.provider.kind, config::ProviderKind::Globus);
+    assert_eq!(validated.provider.issuer, Issuer::globus());
+    assert_eq!(validated.provider.client_id, "our-id");
+    assert_eq!(validated.provider.client_secret.expose_secret(), "hunter2");
+    assert_eq!(validated.provider.scopes, ["email", "profile"]);
+    assert_eq!(
+        validated.provider.email_verification,
+        EmailVerification::IfPresent
+    );
+    assert_eq!(emails(&validated), ["alice@example.org"]);
+    assert_eq!(
+        validated.session,
+        config::Session {
+            idle_timeout_seconds: 43_200,
+            absolute_timeout_seconds: 604_800,
+        }
+    );
+    assert_eq!(
+        validated.bearer,
+        config::Bearer {
+            introspection: true,
+            jwt: vec![],
+        }
+    );
+    assert_eq!(
+        validated.upstream,
+        config::Upstream {
+            host_header: config::HostHeader::External,
+            exposure: config::Exposure::Report,
+        }
+    );
+    assert_eq!(validated.log_level, config::LogLevel::Info);
+}
+
+#[rstest]
+#[case::no_label(json!({"selector": {"matchLabels": {"app": null}}}), "spec.selector.matchLabels must have at least one label")]
+#[case::external_url_without_tls(json!({"externalUrl": "http://mlflow.example.org"}),
+    "spec.externalUrl \"http://mlflow.example.org\" must start with https://")]
+#[case::external_url_with_a_path(json!({"externalUrl": "https://mlflow.example.org/ui"}),
+    "spec.externalUrl \"https://mlflow.example.org/ui\" must be an origin")]
+#[case::no_issuer(json!({"provider": {"type": "OIDC"}, "bearer": {}}), "spec.provider.issuer is required with type OIDC")]
+#[case::issuer_without_tls(json!({"provider": {"type": "OIDC", "issuer": "http://idp.example.org"}}),
+    "spec.provider.issuer \"http://idp.example.org\" must start with https://")]
+#[case::globus_issuer_without_tls(json!({"provider": {"issuer": "http://idp.example.org"}}),
+    "spec.provider.issuer \"http://idp.example.org\" must start with https://")]
+#[case::not_an_email(json!({"access": {"emails": ["alice@example.org", "bob"]}}),
+    "spec.access.emails has \"bob\": the address has no @")]
+#[case::introspection_elsewhere(
+    json!({"provider": {"type": "OIDC", "issuer": "https://idp.test"}, "bearer": {"introspection": "Enabled"}}),
+    "spec.bearer.introspection works with provider type Globus only")]
+#[case::token_issuer_without_tls(json!({"bearer": {"jwt": [{"issuer": "http://idp.example.org", "audiences": ["x"]}]}}),
+    "spec.bearer.jwt[].issuer \"http://idp.example.org\" must start with https://")]
+#[case::no_upstream_port(json!({"upstream": {"port": 0}}), "spec.upstream.port must be")]
+#[case::negative_upstream_port(json!({"upstream": {"port": -1}}), "spec.upstream.port must be")]
+#[case::upstream_port_too_high(json!({"upstream": {"port": 65536}}), "spec.upstream.port must be")]
+#[case::no_own_port(json!({"proxy": {"port": 0}}), "spec.proxy.port a number from 1 to 65534")]
+#[case::own_port_with_none_after_it(json!({"proxy": {"port": 65535}}), "spec.proxy.port a number from 1 to 65534")]
+fn a_spec_that_cannot_be_carried_out_is_invalid(#[case] patch: Value, #[case] sentence: &str) {
+    let problem = problem_of(&proxy_with_spec(&patch), &fetched());
+    assert_eq!(
+        (problem.condition, problem.reason),
+        ("ConfigValid", "Invalid")
+    );
+    assert!(problem.message.contains(sentence), "{}", problem.message);
+}
+
+#[rstest]
+#[case::missing(
+    Fetched { client_secret: None, ..fetched() },
+    "SecretNotFound",
+    "there is no Secret \"mlflow-globus\", which spec.provider.clientSecretRef names; create it with the keys \
+     client-id and client-secret"
+)]
+#[case::without_data(
+    Fetched { client_secret: Some(Secret::default()), ..fetched() },
+    "SecretMalformed",
+    "Secret \"mlflow-globus\" needs the key client-id with one line of text"
+)]
+#[case::without_id(
+    with_credentials(&[("client-secret", b"hunter2")]),
+    "SecretMalformed",
+    "Secret \"mlflow-globus\" needs the key client-id with one line of text"
+)]
+#[case::without_secret(
+    with_credentials(&[("client-id", b"our-id")]),
+    "SecretMalformed",
+    "Secret \"mlflow-globus\" needs the key client-secret with one line of text"
+)]
+#[case::blank(
+    with_credentials(&[("client-id", b"our-id"), ("client-secret", b" \n")]),
+    "SecretMalformed",
+    "Secret \"mlflow-globus\" needs the key client-secret with one line of text"
+)]
+#[case::several_lines(
+    with_credentials(&[("client-id", b"our-id"), ("client-secret", b"hunter2\nhunter3")]),
+    "SecretMalformed",
+    "Secret \"mlflow-globus\" needs the key client-secret with one line of text"
+)]
+#[case::not_text(
+    with_credentials(&[("client-id", b"our-id"), ("client-secret", b"hunter2\xff")]),
+    "SecretMalformed",
+    "Secret \"mlflow-globus\" needs the key client-secret with one line of text"
+)]
+fn credentials_that_cannot_be_used_are_not_resolved(
+    #[case] fetched: Fetched,
+    #[case] reason: &'static str,
+    #[case] message: &str,
+) {
+    assert_eq!(
+        problem_of(&proxy(), &fetched),
+        Problem {
+            condition: "CredentialsResolved",
+            reason,
+            message: message.to_owned(),
+        }
+    );
+}
+
+#[rstest]
+#[case::missing(
+    fetched(),
+    "there is no ConfigMap \"users\", which spec.access.emailsFrom names"
+)]
+#[case::without_data(
+    Fetched { allowlist: Some(ConfigMap::default()), ..fetched() },
+    "ConfigMap \"users\" has no key \"emails\", which spec.access.emailsFrom names"
+)]
+#[case::without_key(
+    Fetched { allowlist: Some(config_map("e-mails", "")), ..fetched() },
+    "ConfigMap \"users\" has no key \"emails\", which spec.access.emailsFrom names"
+)]
+#[case::not_an_email(
+    with_users("bob@example.org\ncarol"),
+    "ConfigMap \"users\", key \"emails\": line 2: \"carol\" is not an e-mail address: the address has no @; the \
+     last good list stays in force"
+)]
+fn an_allowlist_that_cannot_be_read_is_unusable(#[case] fetched: Fetched, #[case] message: &str) {
+    assert_eq!(
+        problem_of(&users_from_a_config_map(), &fetched),
+        Problem {
+            condition: "ConfigValid",
+            reason: "AllowlistUnusable",
+            message: message.to_owned(),
+        }
+    );
+}
+
+#[rstest]
+#[case::of_nobody(&[])]
+#[case::of_a_proxy_of_this_name_before(&["u-0"])]
+fn a_secret_that_the_proxy_did_not_make_is_not_overwritten(#[case] owners: &[&str]) {
+    assert_eq!(
+        problem_of(&proxy(), &with_rendered(owners)),
+        Problem {
+            condition: "ConfigValid",
+            reason: "Invalid",
+            message: "there is a Secret \"mlflow-globus-auth\" that this GlobusAuthProxy did not make and needs \
+                      the name of; delete it"
+                .to_owned(),
+        }
+    );
+}
+
+#[test]
+fn a_secret_that_the_proxy_has_made_is_its_own() {
+    assert!(validate(&proxy(), &with_rendered(&["u-0", "u-1"])).is_ok());
+}
+
+#[test]
+fn every_problem_is_told_at_once() {
+    let proxy = proxy_with_spec(&json!({
+        "selector": {"matchLabels": {"app": null}},
+        "externalUrl": "mlflow",
+        "upstream": {"port": 0},
+        "provider": {"issuer": "idp"},
+        "access": {"emails": ["bob"]},
+        "bearer": {"jwt": [{"issuer": "idp", "audiences": ["x"]}]},
+    }));
+    let fetched = Fetched {
+        client_secret: None,
+        ..with_rendered(&[])
+    };
+    let problems = validate(&proxy, &fetched).unwrap_err();
+    let told = [
+        "spec.selector",
+        "spec.externalUrl",
+        "spec.provider.issuer",
+        "Secret \"mlflow-globus\"",
+        "spec.access.emails",
+        "spec.bearer.jwt[].issuer",
+        "spec.upstream.port",
+        "Secret \"mlflow-globus-auth\"",
+    ];
+    assert_eq!(problems.len(), told.len(), "{problems:?}");
+    for (problem, told) in problems.iter().zip(told) {
+        assert!(problem.message.contains(told), "{}", problem.message);
+    }
+}
+
+#[test]
+fn white_space_around_credentials_is_cut_off() {
+    let fetched = with_credentials(&[
+        ("client-id", b" our-id\n"),
+        ("client-secret", b"hunter2\r\n"),
+    ]);
+    let provider = validate(&proxy(), &fetched).unwrap().provider;
+    assert_eq!(
+        (
+            provider.client_id.as_str(),
+            provider.client_secret.expose_secret()
+        ),
+        ("our-id", "hunter2")
+    );
+}
+
+#[test]
+fn neither_problems_nor_debug_output_have_the_client_secret() {
+    let fetched = with_credentials(&[("client-id", b""), ("client-secret", b"hunter2")]);
+    let problem = problem_of(&proxy(), &fetched);
+    assert!(!problem.message.contains("hunter2"));
+    assert!(!format!("{:?}", valid(&json!({}))).contains("hunter2"));
+}
+
+#[test]
+fn both_allowlists_are_merged_and_each_address_counts_once() {
+    let proxy = users_from_a_config_map();
+    let fetched = with_users("Zoe@example.org, ALICE@example.org\nbob@example.org # since May\n");
+    assert_eq!(
+        emails(&validate(&proxy, &fetched).unwrap()),
+        ["alice@example.org", "bob@example.org", "zoe@example.org"]
+    );
+}
+
+#[test]
+fn an_allowlist_that_is_not_named_is_not_read() {
+    assert_eq!(
+        emails(&validate(&proxy(), &with_users("bob@example.org")).unwrap()),
+        ["alice@example.org"]
+    );
+}
+
+#[test]
+fn without_an_allowlist_nobody_enters() {
+    assert_eq!(
+        valid(&json!({"access": null})).access,
+        config::Access::default()
+    );
+}
+
+#[rstest]
+#[case::globus(json!({}), "https://auth.globus.org")]
+#[case::globus_elsewhere(json!({"issuer": "https://auth.sandbox.test"}), "https://auth.sandbox.test")]
+#[case::as_it_is_written(json!({"type": "OIDC", "issuer": "https://IDP.test/realms/lab/"}), "https://IDP.test/realms/lab/")]
+#[case::in_the_cluster(json!({"type": "OIDC", "issuer": "http://dex.auth.svc:5556"}), "http://dex.auth.svc:5556")]
+fn the_issuer_is_the_configured_one_or_globus(#[case] provider: Value, #[case] issuer: &str) {
+    let validated = valid(&json!({"provider": provider}));
+    assert_eq!(validated.provider.issuer.as_str(), issuer);
+}
+
+#[test]
+fn a_provider_of_another_kind_stays_one() {
+    let validated = valid(&json!({"provider": {"type": "OIDC", "issuer": "https://idp.test"}}));
+    assert_eq!(validated.provider.kind, config::ProviderKind::OIDC);
+}
+
+#[test]
+fn each_scope_is_asked_for_once_and_openid_by_the_sidecar() {
+    let scopes = ["openid", "groups", "email", "offline_access", "groups"];
+    let validated = valid(&json!({"provider": {"scopes": scopes}}));
+    assert_eq!(
+        validated.provider.scopes,
+        ["email", "profile", "groups", "offline_access"]
+    );
+}
+
+#[rstest]
+#[case("Globus", None, EmailVerification::IfPresent)]
+#[case("Globus", Some("Required"), EmailVerification::IfPresent)]
+#[case("OIDC", None, EmailVerification::Required)]
+#[case("OIDC", Some("Required"), EmailVerification::Required)]
+#[case("OIDC", Some("IfPresent"), EmailVerification::IfPresent)]
+fn an_address_must_be_verified_unless_told_otherwise_or_globus(
+    #[case] kind: &str,
+    #[case] configured: Option<&str>,
+    #[case] verification: EmailVerification,
+) {
+    let provider =
+        json!({"type": kind, "issuer": "https://idp.test", "emailVerification": configured});
+    let validated = valid(&json!({"provider": provider}));
+    assert_eq!(validated.provider.email_verification, verification);
+}
+
+#[rstest]
+#[case("Globus", json!(null), true)]
+#[case("Globus", json!({}), true)]
+#[case("Globus", json!({"introspection": "Enabled"}), true)]
+#[case("Globus", json!({"introspection": "Disabled"}), false)]
+#[case("OIDC", json!(null), false)]
+#[case("OIDC", json!({}), false)]
+#[case("OIDC", json!({"introspection": "Disabled"}), false)]
+fn opaque_tokens_are_introspected_at_globus_unless_disabled(
+    #[case] kind: &str,
+    #[case] bearer: Value,
+    #[case] introspection: bool,
+) {
+    let provider = json!({"type": kind, "issuer": "https://idp.test"});
+    let validated = valid(&json!({"provider": provider, "bearer": bearer}));
+    assert_eq!(validated.bearer.introspection, introspection);
+}
+
+#[test]
+fn the_issuers_of_bearer_tokens_are_taken_over_in_order() {
+    let issuers = json!([
+        {"issuer": "https://one.test/", "audiences": ["a", "b"], "algorithms": ["ES256"], "emailVerification": "IfPresent"},
+        {"issuer": "https://two.test", "audiences": ["c"]},
+    ]);
+    assert_eq!(
+        valid(&json!({"bearer": {"jwt": issuers}})).bearer.jwt,
+        [
+            config::JwtIssuer {
+                issuer: "https://one.test/".parse().unwrap(),
+                audiences: vec!["a".to_owned(), "b".to_owned()],
+                algorithms: vec![SignatureAlgorithm::ES256],
+                email_verification: EmailVerification::IfPresent,
+            },
+            config::JwtIssuer {
+                issuer: "https://two.test".parse().unwrap(),
+                audiences: vec!["c".to_owned()],
+                algorithms: SignatureAlgorithm::ALL.to_vec(),
+                email_verification: EmailVerification::Required,
+            },
+        ]
+    );
+}
+
+#[test]
+fn every_signature_algorithm_keeps_its_name() {
+    let names = [
+        "EdDSA", "ES256", "ES384", "PS256", "PS384", "PS512", "RS256", "RS384", "RS512",
+    ];
+    let issuer = json!({"issuer": "https://one.test", "audiences": ["a"], "algorithms": names});
+    let validated = valid(&json!({"bearer": {"jwt": [issuer]}}));
+    assert_eq!(
+        serde_json::to_value(&validated.bearer.jwt[0].algorithms).unwrap(),
+        json!(names)
+    );
+}
+
+#[rstest]
+#[case(3600, 3600)]
+#[case(60, 60)]
+#[case(59, 60)]
+#[case(0, 60)]
+#[case(-1, 60)]
+fn no_session_is_shorter_than_a_minute(#[case] configured: i32, #[case] seconds: u32) {
+    let session =
+        json!({"idleTimeoutSeconds": configured, "absoluteTimeoutSeconds": configured + 1000});
+    let validated = valid(&json!({"session": session}));
+    assert_eq!(validated.session.idle_timeout_seconds, seconds);
+    let session = json!({"absoluteTimeoutSeconds": configured});
+    let validated = valid(&json!({"session": session}));
+    assert_eq!(validated.session.absolute_timeout_seconds, seconds);
+}
+
+#[rstest]
+#[case("External", "Refuse")]
+#[case("Localhost", "Report")]
+fn how_the_workload_is_reached_keeps_its_names(#[case] host_header: &str, #[case] exposure: &str) {
+    let upstream = json!({"hostHeader": host_header, "exposure": exposure});
+    let validated = valid(&json!({"upstream": upstream}));
+    assert_eq!(serde_json::to_value(validated.upstream).unwrap(), upstream);
+}
+
+#[rstest]
+#[case("error")]
+#[case("warn")]
+#[case("info")]
+#[case("debug")]
+fn the_log_level_keeps_its_name(#[case] level: &str) {
+    let validated = valid(&json!({"proxy": {"logLevel": level}}));
+    assert_eq!(
+        serde_json::to_value(validated.log_level).unwrap(),
+        json!(level)
+    );
+}
+
+#[test]
+fn a_network_policy_that_is_disabled_is_not_wanted() {
+    assert!(!valid(&json!({"networkPolicy": "Disabled"})).network_policy);
+}
+
+#[rstest]
+#[case::by_name(json!("http"), 4999)]
+#[case::by_number(json!(5000), 5000)]
+fn the_port_that_users_reach_is_admitted(#[case] port: Value, #[case] admitted: u16) {
+    let validated = valid(&json!({"upstream": {"port": port}, "proxy": {"port": 4999}}));
+    assert_eq!(validated.admitted_port, admitted);
+}

@@ -1,0 +1,185 @@
+use serde_json::{Value, json};
+
+use super::*;
+use crate::fake_api::{self, Call, Calls, failure};
+use crate::proxy::fixtures::{fetched, proxy, proxy_with, proxy_with_spec, store_of};
+
+const CREDENTIALS: &str = "GET /api/v1/namespaces/ml/secrets/mlflow-globus";
+const RENDERED: &str = "GET /api/v1/namespaces/ml/secrets/mlflow-globus-auth";
+const PODS: &str = "GET /api/v1/namespaces/ml/pods";
+const POLICY: &str =
+    "PATCH /apis/networking.k8s.io/v1/namespaces/ml/networkpolicies/mlflow-globus-auth";
+const SECRET: &str = "PATCH /api/v1/namespaces/ml/secrets/mlflow-globus-auth";
+const POD: &str = "PATCH /api/v1/namespaces/ml/pods/mlflow-0";
+const STATUS: &str =
+    "PATCH /apis/globus-auth.dev/v1alpha1/namespaces/ml/globusauthproxies/mlflow/status";
+const EVENT: &str = "POST /apis/events.k8s.io/v1/namespaces/ml/events";
+
+fn pod() -> Value {
+    json!({
+        "metadata": {"name": "mlflow-0", "namespace": "ml", "labels": {"app": "mlflow"}},
+        "spec": {
+            "containers": [],
+            "initContainers": [{"name": "globus-auth-proxy", "image": "sidecar:1", "restartPolicy": "Always"}],
+            "volumes": [{"name": "globus-auth-config", "secret": {"secretName": "mlflow-globus-auth"}}],
+        },
+    })
+}
+
+/// A cluster with the client's Secret and one pod with the sidecar.
+fn answer(call: &Call) -> (u16, Value) {
+    match call.line.as_str() {
+        CREDENTIALS => (200, serde_json::to_value(fetched().client_secret).unwrap()),
+        RENDERED => failure(404, "NotFound"),
+        PODS => (200, json!({"metadata": {}, "items": [pod()]})),
+        STATUS => (200, serde_json::to_value(proxy()).unwrap()),
+        _ => (200, call.body.clone()),
+    }
+}
+
+/// Reconciles `proxy` in a cluster where the store has `stored`.
+async fn reconciled(
+    proxy: GlobusAuthProxy,
+    stored: Vec<GlobusAuthProxy>,
+    authorities: &str,
+    answer: fn(&Call) -> (u16, Value),
+) -> (Result<Action, ReconcileError>, Calls) {
+    let (client, calls) = fake_api::client(move |call: Call| std::future::ready(answer(&call)));
+    let context = Context {
+        client: client.clone(),
+        proxies: store_of(stored),
+        events: Events::new(client, "operator-0".to_owned()),
+        metrics: Metrics::default(),
+        sidecar: SidecarSettings {
+            image: "sidecar:1".to_owned(),
+            image_pull_policy: "IfNotPresent".to_owned(),
+            run_as_user: None,
+        },
+        operator: OperatorAddress {
+            service: "globus-auth".to_owned(),
+            namespace: "system".to_owned(),
+        },
+        authorities: watch::channel(authorities.to_owned()).1,
+    };
+    let result = reconcile(Arc::new(proxy), Arc::new(context)).await;
+    (result, calls)
+}
+
+/// What was asked. Both Secrets are asked for at once, in any order.
+fn asked(calls: &Calls) -> Vec<String> {
+    let mut lines = calls.lines();
+    lines[..2].sort_unstable();
+    lines
+}
+
+fn condition(calls: &Calls, type_: &str) -> Value {
+    let body = calls.body(STATUS);
+    let conditions = body["status"]["conditions"].as_array().unwrap();
+    let mut found = conditions.iter().filter(|one| one["type"] == type_);
+    found.next().unwrap().clone()
+}
+
+#[tokio::test]
+async fn a_new_proxy_is_carried_out_and_says_so() {
+    let (result, calls) = reconciled(proxy(), vec![proxy()], "PEM", answer).await;
+    result.unwrap();
+    assert_eq!(
+        asked(&calls),
+        [
+            CREDENTIALS,
+            RENDERED,
+            PODS,
+            POLICY,
+            SECRET,
+            POD,
+            STATUS,
+            EVENT
+        ]
+    );
+    let hash = &calls.body(STATUS)["status"]["configHash"];
+    assert!(hash.is_string());
+    assert_eq!(
+        calls.body(POD)["metadata"]["annotations"]["globus-auth.dev/config"],
+        *hash
+    );
+}
+
+#[tokio::test]
+async fn a_proxy_that_cannot_be_carried_out_changes_nothing_but_its_status() {
+    let broken = proxy_with_spec(&json!({"externalUrl": "mlflow"}));
+    let (result, calls) = reconciled(broken, vec![proxy()], "PEM", answer).await;
+    result.unwrap();
+    assert_eq!(asked(&calls), [CREDENTIALS, RENDERED, PODS, STATUS, EVENT]);
+    assert_eq!(condition(&calls, "Ready")["status"], "False");
+}
+
+#[tokio::test]
+async fn a_pod_that_cannot_be_told_does_not_hold_up_the_status() {
+    let (result, calls) = reconciled(proxy(), vec![proxy()], "PEM", |call| {
+        if call.line == POD {
+            failure(403, "Forbidden")
+        } else {
+            answer(call)
+        }
+    })
+    .await;
+    assert!(matches!(
+        result,
+        Err(ReconcileError::Apply(ApplyError::Pod(_)))
+    ));
+    assert_eq!(condition(&calls, "Ready")["status"], "True");
+}
+
+#[tokio::test]
+async fn a_status_never_tells_of_what_could_not_be_applied() {
+    let (result, calls) = reconciled(proxy(), vec![proxy()], "PEM", |call| {
+        if call.line == POLICY {
+            failure(403, "Forbidden")
+        } else {
+            answer(call)
+        }
+    })
+    .await;
+    assert!(matches!(
+        result,
+        Err(ReconcileError::Apply(ApplyError::NetworkPolicy(_)))
+    ));
+    assert_eq!(asked(&calls), [CREDENTIALS, RENDERED, PODS, POLICY]);
+}
+
+#[tokio::test]
+async fn the_pods_of_a_proxy_that_the_store_has_not_seen_are_its_own() {
+    let older = proxy_with_spec(&json!({"selector": {"matchLabels": {"app": "other"}}}));
+    let elsewhere = proxy_with(&json!({
+        "metadata": {"namespace": "dev", "creationTimestamp": "2026-01-01T00:00:00Z"},
+    }));
+    for stored in [vec![], vec![older], vec![elsewhere]] {
+        let (_result, calls) = reconciled(proxy(), stored, "PEM", answer).await;
+        assert_eq!(condition(&calls, "Injected")["reason"], "Injected");
+    }
+}
+
+#[tokio::test]
+async fn an_older_proxy_of_the_namespace_protects_the_pod() {
+    let older = proxy_with(&json!({
+        "metadata": {"name": "older", "creationTimestamp": "2026-01-01T00:00:00Z"},
+    }));
+    let (_result, calls) = reconciled(proxy(), vec![proxy(), older], "PEM", answer).await;
+    assert_eq!(condition(&calls, "Injected")["reason"], "Conflict");
+    assert!(!calls.lines().contains(&POD.to_owned()));
+}
+
+#[tokio::test]
+async fn nothing_is_done_before_the_authorities_are_known() {
+    let (result, calls) = reconciled(proxy(), vec![proxy()], "", answer).await;
+    assert_eq!(result.unwrap(), Action::requeue(SOON));
+    assert_eq!(calls.lines(), [""; 0]);
+}
+
+#[tokio::test]
+async fn nothing_is_done_for_a_proxy_on_its_way_out() {
+    let deleted = proxy_with(&json!({"metadata": {"deletionTimestamp": "2026-03-02T00:00:00Z"}}));
+    let (result, calls) = reconciled(deleted, vec![], "PEM", answer).await;
+    assert_eq!(result.unwrap(), Action::await_change());
+    assert_eq!(calls.lines(), [""; 0]);
+}

@@ -1,0 +1,250 @@
+use std::collections::BTreeMap;
+
+use rstest::rstest;
+
+use super::*;
+
+fn before() -> Timestamp {
+    "2026-03-01T00:00:00Z".parse().unwrap()
+}
+
+fn now() -> Timestamp {
+    "2026-03-02T00:00:00Z".parse().unwrap()
+}
+
+/// Nothing is wrong.
+fn good() -> Report {
+    Report {
+        exposed_listeners: vec![],
+        config_hash: "hash-1".to_owned(),
+        config_error: None,
+    }
+}
+
+fn exposed(listeners: &[&str]) -> Report {
+    Report {
+        exposed_listeners: listeners.iter().map(|&text| text.to_owned()).collect(),
+        ..good()
+    }
+}
+
+fn refusing(error: &str) -> Report {
+    Report {
+        config_error: Some(error.to_owned()),
+        ..good()
+    }
+}
+
+fn condition(type_: &str, status: &str, reason: &str, message: &str) -> PodCondition {
+    PodCondition {
+        type_: format!("globus-auth.dev/{type_}"),
+        status: status.to_owned(),
+        reason: Some(reason.to_owned()),
+        message: Some(message.to_owned()),
+        last_transition_time: Some(Time(now())),
+        ..PodCondition::default()
+    }
+}
+
+fn since(time: Timestamp, condition: PodCondition) -> PodCondition {
+    PodCondition {
+        last_transition_time: Some(Time(time)),
+        ..condition
+    }
+}
+
+fn protected() -> PodCondition {
+    condition(
+        "UpstreamProtected",
+        "True",
+        "ListeningOnLoopback",
+        "the workload's port can be reached through the proxy only",
+    )
+}
+
+fn unprotected(listeners: &str) -> PodCondition {
+    let message = format!(
+        "the workload can be reached beside the proxy at {listeners}; make it listen on 127.0.0.1"
+    );
+    condition(
+        "UpstreamProtected",
+        "False",
+        "ListeningOnAllInterfaces",
+        &message,
+    )
+}
+
+fn applied(hash: &str) -> PodCondition {
+    let message = format!("configuration {hash} is in force");
+    condition("ConfigApplied", "True", "Applied", &message)
+}
+
+fn refused(error: &str) -> PodCondition {
+    condition("ConfigApplied", "False", "ConfigRefused", error)
+}
+
+/// What becomes of a pod that has reported `reports` before, and now reports `report`.
+fn changed(reports: &[Report], report: &Report) -> Vec<PodCondition> {
+    let mut pod = Pod::default();
+    let present = &mut pod.status.get_or_insert_default().conditions;
+    let conditions = present.get_or_insert_default();
+    conditions.push(condition("Ready", "True", "", ""));
+    for report in reports {
+        let ours = super::conditions(report).map(|condition| since(before(), condition));
+        conditions.retain(|one| ours.iter().all(|condition| condition.type_ != one.type_));
+        conditions.extend(ours);
+    }
+    changed_conditions(&pod, report, now())
+}
+
+#[rstest]
+#[case::all_well(good(), [protected(), applied("hash-1")])]
+#[case::exposed(exposed(&["0.0.0.0:5000", "[::]:5000"]), [unprotected("0.0.0.0:5000, [::]:5000"), applied("hash-1")])]
+#[case::refusing(refusing("it is not JSON"), [protected(), refused("it is not JSON")])]
+fn a_first_report_becomes_both_conditions(
+    #[case] report: Report,
+    #[case] conditions: [PodCondition; 2],
+) {
+    assert_eq!(changed(&[], &report), conditions);
+    assert_eq!(
+        changed_conditions(&Pod::default(), &report, now()),
+        conditions
+    );
+}
+
+#[rstest]
+#[case::all_well(good())]
+#[case::exposed(exposed(&["0.0.0.0:5000"]))]
+#[case::refusing(refusing("it is not JSON"))]
+fn a_report_that_says_the_same_changes_nothing(#[case] report: Report) {
+    assert_eq!(changed(std::slice::from_ref(&report), &report), []);
+}
+
+#[test]
+fn only_what_differs_is_written() {
+    assert_eq!(
+        changed(&[good()], &exposed(&["0.0.0.0:5000"])),
+        [unprotected("0.0.0.0:5000")]
+    );
+    assert_eq!(
+        changed(&[good()], &refusing("it is not JSON")),
+        [refused("it is not JSON")]
+    );
+}
+
+#[test]
+fn a_time_moves_only_with_the_status() {
+    let another = Report {
+        config_hash: "hash-2".to_owned(),
+        ..exposed(&["[::]:5000"])
+    };
+    assert_eq!(
+        changed(&[exposed(&["0.0.0.0:5000"])], &another),
+        [
+            since(before(), unprotected("[::]:5000")),
+            since(before(), applied("hash-2"))
+        ]
+    );
+    assert_eq!(
+        changed(&[exposed(&["0.0.0.0:5000"])], &good()),
+        [protected()]
+    );
+}
+
+#[test]
+fn a_reason_that_somebody_changed_is_restored() {
+    let mut pod = Pod::default();
+    let [upstream, config] = conditions(&good());
+    let changed = PodCondition {
+        reason: Some("Sun".to_owned()),
+        ..upstream
+    };
+    pod.status.get_or_insert_default().conditions = Some(vec![changed, config]);
+    assert_eq!(
+        changed_conditions(&pod, &good(), now()),
+        [protected()],
+        "a condition without a time gets one"
+    );
+}
+
+#[test]
+fn what_a_sidecar_says_is_shown_in_bounds() {
+    let many: Vec<String> = (0..20).map(|port| format!("0.0.0.0:{port}")).collect();
+    let report = Report {
+        exposed_listeners: many.clone(),
+        config_hash: "h".repeat(100),
+        config_error: None,
+    };
+    assert_eq!(
+        changed(&[], &report),
+        [unprotected(&many[..8].join(", ")), applied(&"h".repeat(32))]
+    );
+    let report = Report {
+        exposed_listeners: vec!["x".repeat(1000)],
+        ..refusing(&"é".repeat(1000))
+    };
+    assert_eq!(
+        changed(&[], &report),
+        [unprotected(&"x".repeat(64)), refused(&"é".repeat(512))]
+    );
+}
+
+#[test]
+fn what_a_sidecar_says_has_no_control_characters() {
+    let report = Report {
+        exposed_listeners: vec!["0.0.0.0\n:5000\u{1b}[2J".to_owned()],
+        ..refusing("not\r\nJSON\u{0}")
+    };
+    assert_eq!(
+        changed(&[], &report),
+        [unprotected("0.0.0.0:5000[2J"), refused("notJSON")]
+    );
+}
+
+const POD_NAME: &str = "authentication.kubernetes.io/pod-name";
+const POD_UID: &str = "authentication.kubernetes.io/pod-uid";
+
+fn user(username: Option<&str>, extra: &[(&str, &[&str])]) -> UserInfo {
+    let values = |(key, values): &(&str, &[&str])| {
+        let values = values.iter().map(|&value| value.to_owned()).collect();
+        ((*key).to_owned(), values)
+    };
+    UserInfo {
+        username: username.map(str::to_owned),
+        extra: Some(
+            extra
+                .iter()
+                .map(values)
+                .collect::<BTreeMap<_, Vec<String>>>(),
+        ),
+        ..UserInfo::default()
+    }
+}
+
+#[test]
+fn a_token_that_is_bound_to_a_pod_names_it() {
+    let user = user(
+        Some("system:serviceaccount:ml:trainer"),
+        &[(POD_NAME, &["mlflow-0"]), (POD_UID, &["p-1"])],
+    );
+    assert_eq!(
+        reporter(&user),
+        Some(Reporter {
+            namespace: "ml".to_owned(),
+            pod: "mlflow-0".to_owned(),
+            uid: "p-1".to_owned(),
+        })
+    );
+}
+
+#[rstest]
+#[case::nobody(user(None, &[(POD_NAME, &["mlflow-0"]), (POD_UID, &["p-1"])]))]
+#[case::a_person(user(Some("ml:trainer"), &[(POD_NAME, &["mlflow-0"]), (POD_UID, &["p-1"])]))]
+#[case::no_account(user(Some("system:serviceaccount:ml"), &[(POD_NAME, &["mlflow-0"]), (POD_UID, &["p-1"])]))]
+#[case::no_pod(user(Some("system:serviceaccount:ml:trainer"), &[(POD_UID, &["p-1"])]))]
+#[case::no_uid(user(Some("system:serviceaccount:ml:trainer"), &[(POD_NAME, &["mlflow-0"])]))]
+#[case::an_empty_uid_list(user(Some("system:serviceaccount:ml:trainer"), &[(POD_NAME, &["mlflow-0"]), (POD_UID, &[])]))]
+#[case::no_extra(UserInfo { extra: None, ..user(Some("system:serviceaccount:ml:trainer"), &[]) })]
+fn any_other_token_names_no_pod(#[case] user: UserInfo) {
+    assert_eq!(reporter(&user), None);
+}
