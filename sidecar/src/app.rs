@@ -250,3 +250,6 @@ fn is_foreign_upgrade(request: &Request<Body>, permit: &Permit, live: &Live) -> 
             .get(header::ORIGIN)
             .is_some_and(|origin| origin.as_bytes() != own.as_bytes())
 }
+
+#[cfg(test)]
+mod tests;
