@@ -19,7 +19,8 @@ use rstest::rstest;
 use super::*;
 
 const NOW: UnixSeconds = UnixSeconds(1_800_000_000);
-const IDLE: Duration = Duration::from_secs(3600);
+const IDLE: Duration = Duration::from_hours(1);
+const SECOND: Duration = Duration::from_secs(1);
 const ALICE: &str = "alice@example.org";
 /// Nobody listens there, and no test may get so far.
 const UPSTREAM_PORT: u16 = 9;
@@ -80,7 +81,7 @@ impl Stage {
         let clock = Arc::new(ManualClock::at(NOW));
         let tools = Tools {
             http: HttpClient::with_system_roots().unwrap(),
-            clock: clock.clone(),
+            clock: Arc::<ManualClock>::clone(&clock),
         };
         let live = live(&tools, &[ALICE]);
         let upstream = Upstream::new(UPSTREAM_PORT).unwrap();
@@ -230,12 +231,12 @@ async fn our_own_endpoints_answer_for_themselves(
 async fn a_session_counts_until_it_is_idle_for_too_long() {
     let stage = Stage::new();
     let cookie = cookie_of(&stage.session(ALICE));
-    stage.clock.advance(IDLE - Duration::from_secs(1));
+    stage.clock.advance(IDLE.saturating_sub(SECOND));
     let in_time = stage.get("/oauth2/auth", &[("cookie", &cookie)]).await;
     assert_eq!(in_time.status(), 202);
     // It was seen, and the browser is given the newer one.
     assert!(header(&in_time, "set-cookie").starts_with("__Host-globus-auth="));
-    stage.clock.advance(Duration::from_secs(1));
+    stage.clock.advance(SECOND);
     let late = stage.get("/oauth2/auth", &[("cookie", &cookie)]).await;
     assert_eq!(late.status(), 401);
 }
