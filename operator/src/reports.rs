@@ -16,17 +16,31 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
+use tokio::sync::Semaphore;
 
 use crate::metrics::Metrics;
 
 /// What a report needs.
-#[derive(Clone)]
 pub struct Reports {
-    /// The cluster.
-    pub client: Client,
-    /// What is counted.
-    pub metrics: Metrics,
+    client: Client,
+    metrics: Metrics,
+    places: Semaphore,
 }
+
+impl Reports {
+    /// Takes reports for this cluster.
+    pub fn new(client: Client, metrics: Metrics) -> Self {
+        Self {
+            client,
+            metrics,
+            places: Semaphore::new(AT_ONCE),
+        }
+    }
+}
+
+/// Each report makes us ask the API server, and every pod may send one. A thousand sidecars that report
+/// within a minute need one of these.
+const AT_ONCE: usize = 16;
 
 /// The pod that a token names.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -50,6 +64,7 @@ pub async fn receive(
             tracing::info!(error = %error, "refused a report");
             ("other_pod", StatusCode::FORBIDDEN)
         }
+        Err(ReportError::Busy) => ("busy", StatusCode::SERVICE_UNAVAILABLE),
         Err(error) => {
             tracing::warn!(error = %Chain(&error), "failed to take a report");
             ("error", StatusCode::SERVICE_UNAVAILABLE)
@@ -68,6 +83,10 @@ async fn handle(
         .get(AUTHORIZATION)
         .and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "))
         .ok_or(ReportError::Unauthenticated)?;
+    let _place = reports
+        .places
+        .try_acquire()
+        .map_err(|_full| ReportError::Busy)?;
     let reporter = authenticate(&reports.client, token).await?;
     let pods: Api<Pod> = Api::namespaced(reports.client.clone(), &reporter.namespace);
     let pod = pods
@@ -222,6 +241,8 @@ fn clipped(text: &str, length: usize) -> String {
 /// Why a report was not taken.
 #[derive(Debug, thiserror::Error)]
 enum ReportError {
+    #[error("too many reports at once")]
+    Busy,
     #[error("the pod of the token is gone")]
     OtherPod,
     #[error("failed to read the pod")]

@@ -140,10 +140,7 @@ impl Replica {
             events: self.events.clone(),
             metrics: self.metrics.clone(),
         };
-        let reports = Reports {
-            client: self.client.clone(),
-            metrics: self.metrics.clone(),
-        };
+        let reports = Reports::new(self.client.clone(), self.metrics.clone());
         let webhook = Router::new()
             .route("/v1/inject", post(server::inject))
             .layer(DefaultBodyLimit::max(MAX_REVIEW))

@@ -42,7 +42,7 @@ struct Renewal(Duration, bool, Duration);
 const REFUSED: Renewal = Renewal(Duration::ZERO, false, Duration::ZERO);
 const TAKEN: Renewal = Renewal(Duration::ZERO, true, Duration::ZERO);
 const REFUSED_LATE: Renewal = Renewal(Duration::from_millis(7900), false, Duration::ZERO);
-const ANSWERED_LATE: Renewal = Renewal(Duration::ZERO, true, Duration::from_secs(9));
+const ANSWERED_LATE: Renewal = Renewal(Duration::ZERO, true, Duration::from_millis(7500));
 
 /// After `renewals`, the API server answers no more.
 #[rstest]

@@ -100,14 +100,12 @@ async fn pods(
         .collect())
 }
 
-/// The proxies of the namespace, with `proxy` as it is here: the store may have an older one, or none yet.
+/// The proxies of the namespace, also `proxy` as it is here: the store may have an older one, or none yet.
 fn siblings(
     proxies: &Store<GlobusAuthProxy>,
     proxy: &Arc<GlobusAuthProxy>,
 ) -> Vec<Arc<GlobusAuthProxy>> {
-    let mut siblings = proxies.state_filter(|other| {
-        other.namespace() == proxy.namespace() && other.name_any() != proxy.name_any()
-    });
+    let mut siblings = proxies.state_filter(|other| other.namespace() == proxy.namespace());
     siblings.push(Arc::clone(proxy));
     siblings
 }

@@ -1,8 +1,11 @@
 use std::collections::BTreeMap;
 
+use axum::http::HeaderValue;
 use rstest::rstest;
+use serde_json::Value;
 
 use super::*;
+use crate::fake_api::{self, Call, Calls, failure};
 
 fn before() -> Timestamp {
     "2026-03-01T00:00:00Z".parse().unwrap()
@@ -247,4 +250,169 @@ fn a_token_that_is_bound_to_a_pod_names_it() {
 #[case::no_extra(UserInfo { extra: None, ..user(Some("system:serviceaccount:ml:trainer"), &[]) })]
 fn any_other_token_names_no_pod(#[case] user: UserInfo) {
     assert_eq!(reporter(&user), None);
+}
+
+// === The endpoint ===
+
+const REVIEW: &str = "POST /apis/authentication.k8s.io/v1/tokenreviews";
+const READ: &str = "GET /api/v1/namespaces/ml/pods/mlflow-0";
+const WRITE: &str = "PATCH /api/v1/namespaces/ml/pods/mlflow-0/status";
+
+/// What the API server says of a token of the pod `p-1`.
+fn review() -> Value {
+    json!({"spec": {}, "status": {
+        "authenticated": true,
+        "audiences": ["globus-auth-operator"],
+        "user": {
+            "username": "system:serviceaccount:ml:trainer",
+            "extra": {POD_NAME: ["mlflow-0"], POD_UID: ["p-1"]},
+        },
+    }})
+}
+
+fn answer(call: &Call) -> (u16, Value) {
+    match call.line.as_str() {
+        REVIEW => (201, review()),
+        READ => (200, json!({"metadata": {"name": "mlflow-0", "uid": "p-1"}})),
+        WRITE => (200, json!({"metadata": {"name": "mlflow-0"}})),
+        _ => failure(404, "NotFound"),
+    }
+}
+
+/// Reports that all is well to a cluster that answers this.
+async fn reported(
+    authorization: Option<&'static str>,
+    answer: impl Fn(&Call) -> (u16, Value) + Clone + Send + Sync + 'static,
+) -> (StatusCode, Calls) {
+    let (client, calls) = fake_api::client(move |call| std::future::ready(answer(&call)));
+    let reports = Reports::new(client, Metrics::default());
+    let header = authorization.map(|value| (AUTHORIZATION, HeaderValue::from_static(value)));
+    let headers = header.into_iter().collect();
+    let status = receive(State(Arc::new(reports)), headers, Json(good())).await;
+    (status, calls)
+}
+
+#[tokio::test]
+async fn a_report_is_written_into_the_pod_of_its_token() {
+    let (status, calls) = reported(Some("Bearer of-the-pod"), answer).await;
+    assert_eq!(status, StatusCode::NO_CONTENT);
+    assert_eq!(calls.lines(), [REVIEW, READ, WRITE]);
+    assert_eq!(
+        calls.body(REVIEW)["spec"],
+        json!({"token": "of-the-pod", "audiences": ["globus-auth-operator"]})
+    );
+    let written = calls.body(WRITE);
+    assert_eq!(written["metadata"], json!({"uid": "p-1"}));
+    let types: Vec<&Value> = written["status"]["conditions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|condition| &condition["type"])
+        .collect();
+    assert_eq!(
+        types,
+        [
+            "globus-auth.dev/UpstreamProtected",
+            "globus-auth.dev/ConfigApplied"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn more_reports_than_the_api_server_should_hear_of_at_once_are_told_to_come_again() {
+    let (client, calls) = fake_api::client(|_| std::future::pending());
+    let reports = Arc::new(Reports::new(client, Metrics::default()));
+    let headers = HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_static("Bearer x"))]);
+    let send = || receive(State(Arc::clone(&reports)), headers.clone(), Json(good()));
+    let waiting: Vec<_> = (0..AT_ONCE).map(|_| tokio::spawn(send())).collect();
+    while reports.places.available_permits() > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(send().await, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(calls.lines().len() <= AT_ONCE);
+    for one in waiting {
+        one.abort();
+    }
+}
+
+#[tokio::test]
+async fn a_report_that_says_the_same_writes_nothing() {
+    let present = conditions(&good());
+    let (status, calls) = reported(Some("Bearer of-the-pod"), move |call| match &*call.line {
+        READ => {
+            let metadata = json!({"name": "mlflow-0", "uid": "p-1"});
+            (
+                200,
+                json!({"metadata": metadata, "status": {"conditions": present}}),
+            )
+        }
+        _ => answer(call),
+    })
+    .await;
+    assert_eq!(status, StatusCode::NO_CONTENT);
+    assert_eq!(calls.lines(), [REVIEW, READ]);
+}
+
+#[rstest]
+#[case::none(None)]
+#[case::of_another_kind(Some("Basic b2Y6cG9k"))]
+#[tokio::test]
+async fn without_a_token_nothing_is_asked(#[case] authorization: Option<&'static str>) {
+    let (status, calls) = reported(authorization, answer).await;
+    assert_eq!(status, StatusCode::UNAUTHORIZED);
+    assert_eq!(calls.lines(), [""; 0]);
+}
+
+#[rstest]
+#[case::not_authentic(json!({"status": {"authenticated": false}}))]
+#[case::not_said_to_be_authentic(json!({"status": {"authenticated": null}}))]
+#[case::for_somebody_else(json!({"status": {"audiences": ["https://kubernetes.default.svc"]}}))]
+#[case::for_nobody(json!({"status": {"audiences": null}}))]
+#[case::of_no_pod(json!({"status": {"user": {"extra": null}}}))]
+#[case::of_no_user(json!({"status": {"user": null}}))]
+#[case::not_reviewed(json!({"status": null}))]
+#[tokio::test]
+async fn a_token_that_does_not_name_a_pod_to_us_is_refused(#[case] patch: Value) {
+    let (status, calls) = reported(Some("Bearer of-whom"), move |call| match &*call.line {
+        REVIEW => {
+            let mut review = review();
+            json_patch::merge(&mut review, &patch);
+            (201, review)
+        }
+        _ => answer(call),
+    })
+    .await;
+    assert_eq!(status, StatusCode::UNAUTHORIZED);
+    assert_eq!(calls.lines(), [REVIEW]);
+}
+
+#[rstest]
+#[case::gone(failure(404, "NotFound"))]
+#[case::another_of_this_name((200, json!({"metadata": {"name": "mlflow-0", "uid": "p-2"}})))]
+#[tokio::test]
+async fn a_report_of_a_pod_that_is_gone_is_refused(#[case] pod: (u16, Value)) {
+    let (status, calls) = reported(Some("Bearer of-the-pod"), move |call| match &*call.line {
+        READ => pod.clone(),
+        _ => answer(call),
+    })
+    .await;
+    assert_eq!(status, StatusCode::FORBIDDEN);
+    assert_eq!(calls.lines(), [REVIEW, READ]);
+}
+
+#[rstest]
+#[case(REVIEW)]
+#[case(READ)]
+#[case(WRITE)]
+#[tokio::test]
+async fn a_report_that_cannot_be_taken_may_be_sent_again(#[case] failing: &'static str) {
+    let (status, _calls) = reported(Some("Bearer of-the-pod"), move |call| {
+        if call.line == failing {
+            failure(500, "InternalError")
+        } else {
+            answer(call)
+        }
+    })
+    .await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
 }

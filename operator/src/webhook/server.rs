@@ -227,3 +227,6 @@ async fn note(admission: Arc<Admission>, proxy: Arc<GlobusAuthProxy>, message: S
         tracing::warn!(%error, object.name = proxy.name_any(), "failed to write the refusal into the status");
     }
 }
+
+#[cfg(test)]
+mod tests;

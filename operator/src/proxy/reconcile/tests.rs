@@ -1,3 +1,4 @@
+use rstest::rstest;
 use serde_json::{Value, json};
 
 use super::*;
@@ -9,6 +10,10 @@ const RENDERED: &str = "GET /api/v1/namespaces/ml/secrets/mlflow-globus-auth";
 const PODS: &str = "GET /api/v1/namespaces/ml/pods";
 const POLICY: &str =
     "PATCH /apis/networking.k8s.io/v1/namespaces/ml/networkpolicies/mlflow-globus-auth";
+const READ_POLICY: &str =
+    "GET /apis/networking.k8s.io/v1/namespaces/ml/networkpolicies/mlflow-globus-auth";
+const DELETE_POLICY: &str =
+    "DELETE /apis/networking.k8s.io/v1/namespaces/ml/networkpolicies/mlflow-globus-auth";
 const SECRET: &str = "PATCH /api/v1/namespaces/ml/secrets/mlflow-globus-auth";
 const POD: &str = "PATCH /api/v1/namespaces/ml/pods/mlflow-0";
 const STATUS: &str =
@@ -42,7 +47,7 @@ async fn reconciled(
     proxy: GlobusAuthProxy,
     stored: Vec<GlobusAuthProxy>,
     authorities: &str,
-    answer: fn(&Call) -> (u16, Value),
+    answer: impl Fn(&Call) -> (u16, Value) + Clone + Send + Sync + 'static,
 ) -> (Result<Action, ReconcileError>, Calls) {
     let (client, calls) = fake_api::client(move |call: Call| std::future::ready(answer(&call)));
     let context = Context {
@@ -150,23 +155,103 @@ async fn a_status_never_tells_of_what_could_not_be_applied() {
 #[tokio::test]
 async fn the_pods_of_a_proxy_that_the_store_has_not_seen_are_its_own() {
     let older = proxy_with_spec(&json!({"selector": {"matchLabels": {"app": "other"}}}));
-    let elsewhere = proxy_with(&json!({
-        "metadata": {"namespace": "dev", "creationTimestamp": "2026-01-01T00:00:00Z"},
-    }));
-    for stored in [vec![], vec![older], vec![elsewhere]] {
+    for stored in [vec![], vec![older]] {
         let (_result, calls) = reconciled(proxy(), stored, "PEM", answer).await;
         assert_eq!(condition(&calls, "Injected")["reason"], "Injected");
     }
 }
 
 #[tokio::test]
-async fn an_older_proxy_of_the_namespace_protects_the_pod() {
+async fn a_proxy_of_another_namespace_protects_nothing_here() {
+    let elsewhere = proxy_with(&json!({
+        "metadata": {"namespace": "dev", "name": "older", "creationTimestamp": "2026-01-01T00:00:00Z"},
+    }));
+    let (_result, calls) = reconciled(proxy(), vec![proxy(), elsewhere], "PEM", answer).await;
+    assert_eq!(condition(&calls, "Injected")["reason"], "Injected");
+}
+
+#[tokio::test]
+async fn a_pod_that_an_older_proxy_protects_is_told_nothing() {
     let older = proxy_with(&json!({
         "metadata": {"name": "older", "creationTimestamp": "2026-01-01T00:00:00Z"},
     }));
-    let (_result, calls) = reconciled(proxy(), vec![proxy(), older], "PEM", answer).await;
+    let (result, calls) = reconciled(proxy(), vec![proxy(), older], "PEM", |call| {
+        let mut pod = pod();
+        pod["spec"]["volumes"][0]["secret"]["secretName"] = json!("older-globus-auth");
+        match call.line.as_str() {
+            PODS => (200, json!({"metadata": {}, "items": [pod]})),
+            _ => answer(call),
+        }
+    })
+    .await;
+    result.unwrap();
     assert_eq!(condition(&calls, "Injected")["reason"], "Conflict");
     assert!(!calls.lines().contains(&POD.to_owned()));
+}
+
+#[tokio::test]
+async fn a_pod_without_sidecar_is_told_nothing() {
+    let (result, calls) = reconciled(proxy(), vec![proxy()], "PEM", |call| {
+        let mut pod = pod();
+        pod["spec"]["initContainers"] = json!([]);
+        match call.line.as_str() {
+            PODS => (200, json!({"metadata": {}, "items": [pod]})),
+            _ => answer(call),
+        }
+    })
+    .await;
+    result.unwrap();
+    assert_eq!(condition(&calls, "Injected")["reason"], "PodsNotInjected");
+    assert!(!calls.lines().contains(&POD.to_owned()));
+}
+
+#[rstest]
+#[case::ours("u-1", true)]
+#[case::of_somebody_else("u-2", false)]
+#[tokio::test]
+async fn a_network_policy_that_is_disabled_is_removed_if_it_is_ours(
+    #[case] owner: &'static str,
+    #[case] is_removed: bool,
+) {
+    let disabled = proxy_with_spec(&json!({"networkPolicy": "Disabled"}));
+    let (result, calls) = reconciled(disabled, vec![proxy()], "PEM", move |call| {
+        let owners = json!([{"apiVersion": "v1", "kind": "x", "name": "x", "uid": owner}]);
+        let metadata = json!({"name": "x", "uid": "n-1", "ownerReferences": owners});
+        match call.line.as_str() {
+            READ_POLICY => (200, json!({"metadata": metadata})),
+            _ => answer(call),
+        }
+    })
+    .await;
+    result.unwrap();
+    assert!(calls.lines().contains(&READ_POLICY.to_owned()));
+    assert_eq!(
+        calls.lines().contains(&DELETE_POLICY.to_owned()),
+        is_removed
+    );
+    if is_removed {
+        let body = calls.body(DELETE_POLICY);
+        assert_eq!(body["preconditions"], json!({"uid": "n-1"}));
+    }
+}
+
+#[tokio::test]
+async fn a_proxy_that_is_in_force_is_not_written_again() {
+    let (result, calls) = reconciled(proxy(), vec![proxy()], "PEM", answer).await;
+    result.unwrap();
+    let rendered = calls.body(SECRET);
+    let mut pod = pod();
+    pod["metadata"]["annotations"] = calls.body(POD)["metadata"]["annotations"].clone();
+    let again = proxy_with(&json!({"status": calls.body(STATUS)["status"]}));
+
+    let in_force = move |call: &Call| match call.line.as_str() {
+        RENDERED => (200, rendered.clone()),
+        PODS => (200, json!({"metadata": {}, "items": [pod.clone()]})),
+        _ => answer(call),
+    };
+    let (result, calls) = reconciled(again, vec![proxy()], "PEM", in_force).await;
+    result.unwrap();
+    assert_eq!(asked(&calls), [CREDENTIALS, RENDERED, PODS, POLICY]);
 }
 
 #[tokio::test]
