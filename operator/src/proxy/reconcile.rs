@@ -62,9 +62,9 @@ pub async fn reconcile(
         .await
         .map_err(ReconcileError::Fetch)?;
     let pods = pods(&context, &proxy).await?;
-    let result = carry_out(&context, &proxy, &fetched, authorities).await?;
-    let told = match &result {
-        Ok(resources) => {
+    let carried_out = carry_out(&context, &proxy, &fetched, authorities).await?;
+    let told = match &carried_out.resources {
+        Some(resources) => {
             let namespace = proxy.namespace().unwrap_or_default();
             let own: Vec<PodFacts> = pods
                 .iter()
@@ -73,17 +73,19 @@ pub async fn reconcile(
                 .collect();
             apply::tell_pods(&context.client, &namespace, &own, resources).await
         }
-        Err(_problems) => Ok(()),
+        None => Ok(()),
     };
     // Somebody may forbid us to touch a pod. Its kubelet fetches the configuration all the same, within a
     // minute, and the status does not wait for it.
-    report(&context, &proxy, &pods, &result).await?;
+    report(&context, &proxy, &pods, &carried_out).await?;
     told.map_err(ReconcileError::Apply)?;
-    Ok(Action::requeue(jittered(if result.is_ok() {
-        RESYNC
-    } else {
-        SOON
-    })))
+    Ok(Action::requeue(jittered(
+        if carried_out.problems.is_empty() {
+            RESYNC
+        } else {
+            SOON
+        },
+    )))
 }
 
 async fn pods(
@@ -110,15 +112,33 @@ fn siblings(
     siblings
 }
 
+/// What came of a proxy.
+struct CarriedOut {
+    problems: Vec<Problem>,
+    /// What was applied, if anything could be.
+    resources: Option<Resources<Applied>>,
+}
+
 async fn carry_out(
     context: &Context,
     proxy: &GlobusAuthProxy,
     fetched: &Fetched,
     authorities: String,
-) -> Result<Result<Resources<Applied>, Vec<Problem>>, ReconcileError> {
-    let validated = match validate::validate(proxy, fetched) {
-        Ok(validated) => validated,
-        Err(problems) => return Ok(Err(problems)),
+) -> Result<CarriedOut, ReconcileError> {
+    let (validated, problems) = match validate::validate(proxy, fetched) {
+        Ok(validated) => (Some(validated), Vec::new()),
+        // Whoever leaves the list must be out, also while the client's Secret is broken.
+        Err(problems) => {
+            let in_force = fetched.with_credentials_in_force(proxy);
+            let validated = in_force.and_then(|fetched| validate::validate(proxy, &fetched).ok());
+            (validated, problems)
+        }
+    };
+    let Some(validated) = validated else {
+        return Ok(CarriedOut {
+            problems,
+            resources: None,
+        });
     };
     let mut session_keys = keys::present(fetched.rendered.as_ref());
     if session_keys.is_empty() {
@@ -133,15 +153,19 @@ async fn carry_out(
     let applied = apply::apply(&context.client, proxy, fetched.rendered.as_ref(), resources)
         .await
         .map_err(ReconcileError::Apply)?;
-    Ok(Ok(applied))
+    Ok(CarriedOut {
+        problems,
+        resources: Some(applied),
+    })
 }
 
 async fn report(
     context: &Context,
     proxy: &GlobusAuthProxy,
     pods: &[PodFacts],
-    result: &Result<Resources<Applied>, Vec<Problem>>,
+    carried_out: &CarriedOut,
 ) -> Result<(), ReconcileError> {
+    let resources = carried_out.resources.as_ref();
     let old = proxy.status.as_ref();
     let kept_hash = old.and_then(|status| status.config_hash.as_deref());
     let callback_url = proxy
@@ -153,10 +177,8 @@ async fn report(
     let outcome = Outcome {
         proxy: &proxy.name_any(),
         generation: proxy.metadata.generation,
-        problems: result.as_ref().err().map(Vec::as_slice).unwrap_or_default(),
-        config_hash: result
-            .as_ref()
-            .map_or(kept_hash, |resources| Some(&resources.config_hash)),
+        problems: &carried_out.problems,
+        config_hash: resources.map_or(kept_hash, |resources| Some(&resources.config_hash)),
         callback_url: callback_url.as_deref(),
         pods,
         sidecar_image: &context.sidecar.image,

@@ -1,16 +1,20 @@
 //! From what is stored to what can be carried out. Pure: everything that was fetched is a parameter.
 
+use std::collections::BTreeMap;
+
 use globus_auth_core::email::{self, Email};
 use globus_auth_core::identity::EmailVerification;
 use globus_auth_core::oauth::jwt::SignatureAlgorithm;
-use globus_auth_core::sidecar_config as config;
+use globus_auth_core::sidecar_config::{self as config, FILE_NAME};
 use globus_auth_core::url::{BadUrl, ExternalUrl, Issuer};
 use globus_auth_crds::conditions::{reasons, types};
 use globus_auth_crds::proxy as spec;
 use globus_auth_crds::{GlobusAuthProxy, GlobusAuthProxySpec};
+use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::ResourceExt;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
 
 use super::names;
 use crate::webhook::policy::Policy;
@@ -24,6 +28,38 @@ pub struct Fetched {
     pub allowlist: Option<ConfigMap>,
     /// The Secret that the operator has rendered before.
     pub rendered: Option<Secret>,
+}
+
+impl Fetched {
+    /// The same, with the credentials that are in force instead of those of the client's Secret. They are for
+    /// one provider; for another one there are none.
+    #[must_use]
+    pub fn with_credentials_in_force(&self, proxy: &GlobusAuthProxy) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct InForce {
+            provider: config::Provider,
+        }
+        let data = self.rendered.as_ref()?.data.as_ref()?;
+        let InForce { provider } = serde_json::from_slice(&data.get(FILE_NAME)?.0).ok()?;
+        if issuer(&proxy.spec.provider).ok()? != provider.issuer {
+            return None;
+        }
+        let text = |text: &str| ByteString(text.as_bytes().to_vec());
+        let secret = Secret {
+            data: Some(BTreeMap::from([
+                (CLIENT_ID.to_owned(), text(&provider.client_id)),
+                (
+                    CLIENT_SECRET.to_owned(),
+                    text(provider.client_secret.expose_secret()),
+                ),
+            ])),
+            ..Secret::default()
+        };
+        Some(Self {
+            client_secret: Some(secret),
+            ..self.clone()
+        })
+    }
 }
 
 /// A proxy that can be carried out.

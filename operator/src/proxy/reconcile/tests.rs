@@ -268,3 +268,55 @@ async fn nothing_is_done_for_a_proxy_on_its_way_out() {
     assert_eq!(result.unwrap(), Action::await_change());
     assert_eq!(calls.lines(), [""; 0]);
 }
+
+/// Reconciles `proxy` after it was in force and the client's Secret was lost; what was rendered before, and
+/// the calls.
+async fn reconciled_without_credentials(proxy: GlobusAuthProxy) -> (Value, Calls) {
+    let before = crate::proxy::fixtures::proxy();
+    let (result, calls) = reconciled(before.clone(), vec![before], "PEM", answer).await;
+    result.unwrap();
+    let rendered = calls.body(SECRET);
+    let in_force = rendered.clone();
+    let (result, calls) = reconciled(proxy.clone(), vec![proxy], "PEM", move |call| {
+        match call.line.as_str() {
+            CREDENTIALS => failure(404, "NotFound"),
+            RENDERED => (200, in_force.clone()),
+            _ => answer(call),
+        }
+    })
+    .await;
+    result.unwrap();
+    let resolved = condition(&calls, "CredentialsResolved");
+    assert_eq!(
+        (&resolved["status"], &resolved["reason"]),
+        (&json!("False"), &json!("SecretNotFound"))
+    );
+    assert_eq!(condition(&calls, "Ready")["status"], "False");
+    (rendered, calls)
+}
+
+fn config_in(secret: &Value) -> Value {
+    use base64::Engine;
+    let text = secret["data"]["config.json"].as_str().unwrap();
+    let json = base64::engine::general_purpose::STANDARD.decode(text);
+    serde_json::from_slice(&json.unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn somebody_who_leaves_the_list_is_out_also_while_the_clients_secret_is_gone() {
+    let edited = proxy_with_spec(&json!({"access": {"emails": ["bob@example.org"]}}));
+    let (rendered, calls) = reconciled_without_credentials(edited).await;
+    let (before, after) = (config_in(&rendered), config_in(&calls.body(SECRET)));
+    assert_eq!(after["access"]["emails"], json!(["bob@example.org"]));
+    assert_eq!(after["provider"], before["provider"]);
+    assert_eq!(after["sessionKeys"], before["sessionKeys"]);
+    assert!(calls.lines().contains(&POD.to_owned()));
+}
+
+#[tokio::test]
+async fn credentials_of_one_provider_are_never_given_to_another() {
+    let provider = json!({"type": "OIDC", "issuer": "https://other.example.org"});
+    let edited = proxy_with_spec(&json!({"provider": provider}));
+    let (_rendered, calls) = reconciled_without_credentials(edited).await;
+    assert!(!calls.lines().contains(&SECRET.to_owned()));
+}
