@@ -36,6 +36,30 @@ fn await_operator() {
     expect_success(&run(kubectl(&status), ""), "rollout status");
 }
 
+/// Whether the API server would take `pod`; nothing is stored.
+fn admit(namespace: &str, pod: &str) -> Result<(), String> {
+    let create = [
+        "--namespace",
+        namespace,
+        "create",
+        "--dry-run=server",
+        "--filename",
+        "-",
+    ];
+    let output = run(kubectl(&create), pod);
+    if output.status.success() {
+        Ok(())
+    } else {
+        Err(String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+}
+
+/// Waits until the webhook's Service leads to the operator: a pod that is ready is not at once
+/// behind the Service's address, since every node writes its own rules.
+async fn await_admission(namespace: &Namespace, pod: &str) {
+    eventually("an admission", SHORT, async || admit(&namespace.name, pod)).await;
+}
+
 fn pod(name: &str, labels: &str, listen: &str) -> String {
     format!(
         "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, labels: {labels}}}\nspec:\n{}",
@@ -88,19 +112,12 @@ async fn while_the_operator_is_down_pods_serve_plain_pods_start_and_labelled_one
 
     scale(2);
     await_operator();
-    eventually("an admission", SHORT, async || {
-        let output = namespace.try_apply(&pod(
-            "labelled",
-            "{app: app, globus-auth.dev/inject: enabled}",
-            "127.0.0.1",
-        ));
-        if output.status.success() {
-            Ok(())
-        } else {
-            Err(String::from_utf8_lossy(&output.stderr).into_owned())
-        }
-    })
-    .await;
+    let labelled = pod(
+        "labelled",
+        "{app: app, globus-auth.dev/inject: enabled}",
+        "127.0.0.1",
+    );
+    await_admission(&namespace, &labelled).await;
 }
 
 #[tokio::test]
@@ -170,6 +187,12 @@ async fn certificates_change_under_load_without_one_failed_admission() {
     expect_success(&run(kubectl(&delete), ""), "delete the authorities");
     install(&short);
     await_operator();
+    let labelled = pod(
+        "load",
+        "{app: app, globus-auth.dev/inject: enabled}",
+        "127.0.0.1",
+    );
+    await_admission(&namespace, &labelled).await;
     let authority = || {
         let get = [
             "get",
@@ -191,26 +214,15 @@ async fn certificates_change_under_load_without_one_failed_admission() {
             namespace.name.clone(),
         );
         std::thread::spawn(move || {
-            let labelled = pod(
-                "load",
-                "{app: app, globus-auth.dev/inject: enabled}",
-                "127.0.0.1",
-            );
             let mut failures = Vec::new();
             while !stop.load(Ordering::SeqCst) {
-                let create = [
-                    "--namespace",
-                    &name,
-                    "create",
-                    "--dry-run=server",
-                    "--filename",
-                    "-",
-                ];
-                let output = run(kubectl(&create), &labelled);
-                if output.status.success() {
-                    admitted.fetch_add(1, Ordering::SeqCst);
-                } else {
-                    failures.push(String::from_utf8_lossy(&output.stderr).into_owned());
+                match admit(&name, &labelled) {
+                    Ok(()) => {
+                        admitted.fetch_add(1, Ordering::SeqCst);
+                    }
+                    Err(sentence) => {
+                        failures.push((admitted.load(Ordering::SeqCst), sentence));
+                    }
                 }
             }
             failures
