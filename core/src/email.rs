@@ -84,6 +84,56 @@ impl fmt::Display for Email {
     }
 }
 
+/// A rule about the part after the `@`: a domain, or `*.` and a domain for every domain below it.
+#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct EmailDomain(String);
+
+impl EmailDomain {
+    /// Whether `email` is of this domain. `example.org` is no rule about `x.example.org`, and
+    /// `*.example.org` none about `example.org`; `badexample.org` is neither.
+    pub fn matches(&self, email: &Email) -> bool {
+        match self.0.strip_prefix('*') {
+            Some(suffix) => {
+                let domain = email.domain();
+                domain.len() > suffix.len() && domain.ends_with(suffix)
+            }
+            None => self.0 == email.domain(),
+        }
+    }
+}
+
+impl FromStr for EmailDomain {
+    type Err = NotAnEmail;
+
+    /// Parses a domain, with the rules of the domain of an address.
+    ///
+    /// # Errors
+    /// As for [`Email`]. `*` alone is refused: it would admit everybody, which has a switch of its own.
+    fn from_str(text: &str) -> Result<Self, NotAnEmail> {
+        let domain = text.strip_prefix("*.").unwrap_or(text);
+        if domain.contains('@') {
+            return Err(NotAnEmail::SeveralAts);
+        }
+        format!("x@{domain}").parse::<Email>()?;
+        Ok(Self(text.to_ascii_lowercase()))
+    }
+}
+
+impl TryFrom<String> for EmailDomain {
+    type Error = NotAnEmail;
+
+    fn try_from(text: String) -> Result<Self, NotAnEmail> {
+        text.parse()
+    }
+}
+
+impl From<EmailDomain> for String {
+    fn from(domain: EmailDomain) -> Self {
+        domain.0
+    }
+}
+
 /// Why a text is not an e-mail address that we compare.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum NotAnEmail {
@@ -203,5 +253,38 @@ mod tests {
             error.to_string(),
             "line 2: \"bob\" is not an e-mail address: the address has no @"
         );
+    }
+
+    #[rstest]
+    #[case("example.org", "a@example.org", true)]
+    #[case("Example.ORG", "a@EXAMPLE.org", true)]
+    #[case("example.org", "a@x.example.org", false)]
+    #[case("example.org", "a@badexample.org", false)]
+    #[case("example.org", "a@example.org.evil.test", false)]
+    #[case("*.example.org", "a@x.example.org", true)]
+    #[case("*.example.org", "a@y.x.example.org", true)]
+    #[case("*.example.org", "a@example.org", false)]
+    #[case("*.example.org", "a@badexample.org", false)]
+    #[case("example.org", "a@ex\u{430}mple.org", false)]
+    fn a_domain_matches_itself_only(
+        #[case] domain: &str,
+        #[case] email: &str,
+        #[case] matches: bool,
+    ) {
+        let domain: EmailDomain = domain.parse().unwrap();
+        assert_eq!(domain.matches(&email.parse().unwrap()), matches);
+    }
+
+    #[rstest]
+    #[case("*")]
+    #[case("")]
+    #[case("*.")]
+    #[case(".example.org")]
+    #[case("example.org.")]
+    #[case("a@example.org")]
+    #[case("*.*.org")]
+    #[case("ex ample.org")]
+    fn what_is_no_domain_is_refused(#[case] domain: &str) {
+        assert!(domain.parse::<EmailDomain>().is_err());
     }
 }

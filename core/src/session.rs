@@ -1,11 +1,12 @@
 //! A browser session: an identity in one small sealed cookie, and when it ends.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::clock::UnixSeconds;
-use crate::identity::Identity;
+use crate::identity::{Groups, Identity, NameDigest};
 use crate::random;
 use crate::sealer::{OpenError, SealError, Sealer};
 
@@ -103,6 +104,10 @@ impl Session {
                 .map(crate::email::Email::as_str),
             username: &self.identity.username,
             name: self.identity.name.as_deref(),
+            identity_provider: self.identity.identity_provider,
+            groups: Cow::Borrowed(&self.identity.groups.names),
+            groups_as_of: self.identity.groups.as_of,
+            groups_asked_at: self.identity.groups.asked_at,
         };
         let bytes = postcard::to_stdvec(&wire).map_err(|_out_of_memory| SealError)?;
         sealer.seal(&bytes)
@@ -139,6 +144,14 @@ impl Session {
                     .map_err(|_format| BadSession::Forged)?,
                 username: wire.username.to_owned(),
                 name: wire.name.map(str::to_owned),
+                identity_provider: wire.identity_provider,
+                groups: Groups {
+                    names: wire.groups.into_owned(),
+                    as_of: wire.groups_as_of,
+                    asked_at: wire.groups_asked_at,
+                },
+                // They bring a token each time; nobody logs them in.
+                service_account: None,
             },
             logged_in_at: wire.logged_in_at,
             seen_at: wire.seen_at,
@@ -162,9 +175,13 @@ struct Wire<'a> {
     email: Option<&'a str>,
     username: &'a str,
     name: Option<&'a str>,
+    identity_provider: Option<NameDigest>,
+    groups: Cow<'a, [NameDigest]>,
+    groups_as_of: UnixSeconds,
+    groups_asked_at: UnixSeconds,
 }
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 /// Two replicas may disagree about the time by this much.
 const CLOCK_SKEW: Duration = Duration::from_mins(1);
 /// The longest subject, address and names make less; browsers allow 4,096 for name, value and attributes.
@@ -192,6 +209,7 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+    use crate::identity::MAX_GROUPS;
     use crate::sealer::{Context, KeyBytes, KeyId};
 
     const LIMITS: Limits = Limits {
@@ -212,12 +230,23 @@ mod tests {
         .unwrap()
     }
 
+    fn groups(count: usize) -> Groups {
+        Groups {
+            names: (0..count).map(|n| NameDigest::of(&n.to_string())).collect(),
+            as_of: LOGIN,
+            asked_at: LOGIN,
+        }
+    }
+
     fn session() -> Session {
         let identity = Identity {
             subject: "c2f5a5b0-1f6f-4c2b-9d8e-000000000001".to_owned(),
             email: Some("alice@example.org".parse().unwrap()),
             username: "alice@example.org".to_owned(),
             name: Some("Alice Example".to_owned()),
+            identity_provider: Some(NameDigest::of("41143743-f3c8-4d60-bbdb-eeecaba85bd9")),
+            groups: groups(2),
+            ..Identity::default()
         };
         Session::start(identity, LOGIN).unwrap()
     }
@@ -294,6 +323,8 @@ mod tests {
             email: Some(format!("{}@example.org", "e".repeat(242)).parse().unwrap()),
             username: "u".repeat(128),
             name: Some("n".repeat(128)),
+            groups: groups(MAX_GROUPS),
+            ..session().identity
         };
         let cookie = Session::start(identity, LOGIN)
             .unwrap()
@@ -305,6 +336,14 @@ mod tests {
     #[test]
     fn a_usual_cookie_is_small() {
         let cookie = session().seal(&sealer("session")).unwrap();
-        assert!(cookie.len() < 300, "{}", cookie.len());
+        assert!(cookie.len() < 320, "{}", cookie.len());
+    }
+
+    #[test]
+    fn the_cookie_of_a_user_in_very_many_groups_is_below_one_kibibyte() {
+        let mut session = session();
+        session.identity.groups = groups(MAX_GROUPS);
+        let cookie = session.seal(&sealer("session")).unwrap();
+        assert!(cookie.len() < 700, "{}", cookie.len());
     }
 }

@@ -6,8 +6,8 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::email::Email;
-use crate::identity::EmailVerification;
+use crate::email::{Email, EmailDomain};
+use crate::identity::{EmailVerification, ServiceAccount};
 use crate::oauth::jwt::SignatureAlgorithm;
 use crate::sealer::{KeyBytes, KeyId};
 use crate::url::{ExternalUrl, Issuer};
@@ -74,6 +74,9 @@ pub struct Provider {
     pub scopes: Vec<String>,
     /// Whether `email_verified` must be there.
     pub email_verification: EmailVerification,
+    /// The claim that lists a user's groups, where the provider has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub groups_claim: Option<String>,
 }
 
 /// Which provider's ways to expect.
@@ -85,12 +88,78 @@ pub enum ProviderKind {
     OIDC,
 }
 
-/// Who may enter. Empty means nobody.
+/// Who may enter: whoever any member names. Empty means nobody.
+///
+/// Members that say nothing are left out when this is written, so that a sidecar of the version before
+/// goes on reading it.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Access {
     /// Addresses that may enter.
     pub emails: Vec<Email>,
+    /// Domains whose addresses may enter.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub email_domains: Vec<EmailDomain>,
+    /// Groups whose members may enter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub groups: Option<GroupAccess>,
+    /// Providers whose identities count; empty, all. The only member that narrows the others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub identity_providers: Vec<String>,
+    /// ServiceAccounts that may enter, and how their tokens are recognised.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_accounts: Option<ServiceAccountAccess>,
+    /// Whether everybody may enter whom the provider vouches for.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub any_authenticated: bool,
+    /// What everybody may fetch without a login.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub public: Vec<PublicRoute>,
+}
+
+/// Groups whose members may enter.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct GroupAccess {
+    /// Their names or ids, as the provider tells them.
+    pub names: Vec<String>,
+    /// Seconds after which a membership that the provider told of no longer counts.
+    pub max_age_seconds: u32,
+}
+
+/// ServiceAccounts that may enter.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct ServiceAccountAccess {
+    /// Which.
+    pub accounts: Vec<ServiceAccount>,
+    /// The issuer of the cluster's ServiceAccount tokens.
+    pub issuer: String,
+    /// What their `aud` must contain.
+    pub audience: String,
+    /// The cluster's public keys, a JWK set (RFC 7517 §5).
+    pub keys: serde_json::Value,
+}
+
+/// Requests that everybody may make without a login.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct PublicRoute {
+    /// Starts with `/`.
+    pub path: String,
+    /// How `path` is compared.
+    pub path_match: PathMatch,
+    /// Upper-case methods.
+    pub methods: Vec<String>,
+}
+
+/// How the path of a public route is compared with that of a request, byte for byte.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub enum PathMatch {
+    /// The same.
+    Exact,
+    /// The same, or below it: `/a` covers `/a` and `/a/b` and not `/ab`.
+    Prefix,
 }
 
 /// How long sessions last.
@@ -125,6 +194,9 @@ pub struct JwtIssuer {
     pub algorithms: Vec<SignatureAlgorithm>,
     /// Whether `email_verified` must be there.
     pub email_verification: EmailVerification,
+    /// The claim that lists a user's groups.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub groups_claim: Option<String>,
 }
 
 /// How the workload is reached.

@@ -177,7 +177,9 @@ pub enum HostHeader {
     validation = Rule::new("self.type != 'OIDC' || has(self.issuer)")
         .message("provider.issuer is required with type OIDC, such as https://idp.example.org/realms/lab"),
     validation = Rule::new("self.type == 'OIDC' || !has(self.emailVerification)")
-        .message("provider.emailVerification is for type OIDC; Globus never says whether an address is verified")
+        .message("provider.emailVerification is for type OIDC; Globus never says whether an address is verified"),
+    validation = Rule::new("self.type == 'OIDC' || !has(self.groupsClaim)")
+        .message("provider.groupsClaim is for type OIDC; Globus is asked for a user's groups")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct Provider {
@@ -216,6 +218,12 @@ pub struct Provider {
     /// users cannot choose their address at the provider.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub email_verification: Option<EmailVerification>,
+
+    /// The claim of the ID token or of userinfo that lists a user's groups, for `access.groups`. With type
+    /// OIDC only; Globus is asked for its groups. Default: `groups`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128))]
+    pub groups_claim: Option<String>,
 }
 
 /// The kind of an identity provider.
@@ -242,8 +250,13 @@ pub struct SecretReference {
     pub name: String,
 }
 
-/// Who may enter: whoever is named by any of these.
-#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+/// Who may enter: whoever is named by any of `emails`, `emailsFrom`, `emailDomains`, `groups` and
+/// `serviceAccounts`, or everybody with `anyAuthenticated`. `identityProviders` narrows all of them.
+#[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[x_kube(
+    validation = Rule::new("!has(self.anyAuthenticated) || self.anyAuthenticated == 'Disabled' || !(has(self.emails) || has(self.emailsFrom) || has(self.emailDomains) || has(self.groups))")
+        .message("access.anyAuthenticated: Enabled admits everybody whom the provider knows, so a list beside it would say nothing; remove emails, emailsFrom, emailDomains and groups, or set anyAuthenticated to Disabled")
+)]
 #[serde(rename_all = "camelCase")]
 pub struct Access {
     /// E-mail addresses that may enter. Upper and lower case do not matter. Default: none. Example:
@@ -266,6 +279,167 @@ pub struct Access {
     /// `ConfigValid` says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub emails_from: Option<EmailsFrom>,
+
+    /// Domains whose addresses may enter: `example.org` for `a@example.org`, `*.example.org` for every
+    /// domain below it. Every address that the provider vouches for counts, so name domains only that
+    /// the provider lets nobody else use. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 100),
+        inner(
+            length(min = 1, max = 253),
+            regex(
+                pattern = r#"^(\*\.)?[^@\s\pZ\p{Cc},;:<>()"\\*.]+(\.[^@\s\pZ\p{Cc},;:<>()"\\*.]+)*$"#
+            )
+        )
+    )]
+    #[schemars(extend("x-kubernetes-list-type" = "set"))]
+    pub email_domains: Vec<String>,
+
+    /// Groups whose members may enter. With provider type Globus: ids of Globus groups, of which any
+    /// identity of the user is an active member; with OIDC: values of the claim `provider.groupsClaim`.
+    /// Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 200), inner(length(min = 1, max = 256)))]
+    #[schemars(extend("x-kubernetes-list-type" = "set"))]
+    pub groups: Vec<String>,
+
+    /// Seconds after which a membership that the provider told of no longer counts. From half of it, a
+    /// page that the user opens makes the provider tell again, by a login that needs nothing of the user
+    /// who is logged in there. Default 900, at least 60.
+    #[serde(default = "default_groups_max_age")]
+    #[schemars(range(min = 60, max = 86_400))]
+    pub groups_max_age_seconds: i32,
+
+    /// If not empty, only identities of these providers count, for every rule about users. With Globus:
+    /// ids of identity providers; a linked identity of one of them stands for the user. With OIDC: values
+    /// of the claim `identity_provider` or `idp`. Default: all count.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 256)))]
+    #[schemars(extend("x-kubernetes-list-type" = "set"))]
+    pub identity_providers: Vec<String>,
+
+    /// ServiceAccounts of this cluster whose pods may enter. They bring, as bearer token, a projected
+    /// token whose audience is `externalUrl` without a slash at its end. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["namespace", "name"]))]
+    pub service_accounts: Vec<ServiceAccountReference>,
+
+    /// `Enabled`: everybody may enter whom the provider vouches for; with Globus, that is everybody with
+    /// any account of the world's universities, Google or GitHub. `Disabled` (default): who is listed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub any_authenticated: Option<Switch>,
+
+    /// What everybody may fetch without a login. The workload learns who somebody is only if they are
+    /// logged in and may enter. A path with dot segments, empty segments, backslashes, `;` or anything
+    /// percent-encoded is never public. Default: none. Example: `[{path: /health}]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["path"]))]
+    pub public: Vec<PublicRoute>,
+}
+
+impl Default for Access {
+    fn default() -> Self {
+        Self {
+            emails: Vec::new(),
+            emails_from: None,
+            email_domains: Vec::new(),
+            groups: Vec::new(),
+            groups_max_age_seconds: default_groups_max_age(),
+            identity_providers: Vec::new(),
+            service_accounts: Vec::new(),
+            any_authenticated: None,
+            public: Vec::new(),
+        }
+    }
+}
+
+const fn default_groups_max_age() -> i32 {
+    900
+}
+
+/// A ServiceAccount.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct ServiceAccountReference {
+    /// Its namespace.
+    #[schemars(
+        length(min = 1, max = 63),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+    )]
+    pub namespace: String,
+    /// Its name.
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+    )]
+    pub name: String,
+}
+
+/// Requests that everybody may make without a login.
+#[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PublicRoute {
+    /// The path, as it stands in the request line. Example: `/health`.
+    #[schemars(length(min = 1, max = 256))]
+    #[x_kube(
+        validation = Rule::new(r"self.matches('^/([A-Za-z0-9_~+@-]([A-Za-z0-9._~+@-]*[A-Za-z0-9_~+@-])?(/[A-Za-z0-9._~+@-]*[A-Za-z0-9_~+@-])*/?)?$') && self != '/oauth2' && !self.startsWith('/oauth2/')")
+            .message("access.public[].path must start with / and have plain segments (letters, digits, - . _ ~ + @), none that ends with a dot, and none below /oauth2")
+    )]
+    pub path: String,
+
+    /// `Exact` (default): this path. `Prefix`: this path and everything below it, so `/a` covers `/a/b`
+    /// and not `/ab`.
+    #[serde(default, rename = "match")]
+    pub path_match: PathMatch,
+
+    /// The methods. Default: GET and HEAD.
+    #[serde(default = "default_public_methods")]
+    #[schemars(length(min = 1, max = 9))]
+    #[schemars(extend("x-kubernetes-list-type" = "set"))]
+    pub methods: Vec<Method>,
+}
+
+fn default_public_methods() -> Vec<Method> {
+    vec![Method::GET, Method::HEAD]
+}
+
+/// How a path is compared.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[expect(missing_docs, reason = "the field says what they mean")]
+pub enum PathMatch {
+    #[default]
+    Exact,
+    Prefix,
+}
+
+/// A request method (RFC 9110 §9.3, RFC 5789).
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[expect(missing_docs, reason = "the names are those of the RFCs")]
+pub enum Method {
+    DELETE,
+    GET,
+    HEAD,
+    OPTIONS,
+    PATCH,
+    POST,
+    PUT,
+}
+
+impl Method {
+    /// The method as it stands in a request line.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::DELETE => "DELETE",
+            Self::GET => "GET",
+            Self::HEAD => "HEAD",
+            Self::OPTIONS => "OPTIONS",
+            Self::PATCH => "PATCH",
+            Self::POST => "POST",
+            Self::PUT => "PUT",
+        }
+    }
 }
 
 /// Where more addresses come from.
@@ -368,6 +542,15 @@ pub struct JwtIssuer {
     /// As `provider.emailVerification`. Default: `Required`.
     #[serde(default = "required")]
     pub email_verification: EmailVerification,
+
+    /// The claim that lists a user's groups, for `access.groups`. Default: `groups`.
+    #[serde(default = "default_groups_claim")]
+    #[schemars(length(min = 1, max = 128))]
+    pub groups_claim: String,
+}
+
+fn default_groups_claim() -> String {
+    "groups".to_owned()
 }
 
 const fn required() -> EmailVerification {

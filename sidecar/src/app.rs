@@ -16,7 +16,7 @@ use tower::ServiceExt;
 
 use crate::authenticate::authenticate;
 use crate::cookie;
-use crate::decide::{Decision, Permit, PermittedBy, decide};
+use crate::decide::{Asked, Decision, Permit, PermittedBy, decide};
 use crate::ended::{EndedSessions, SpentStates};
 use crate::forward::Upstream;
 use crate::headers;
@@ -68,7 +68,7 @@ impl App {
     /// Resolves when a new configuration no longer admits `identity`.
     async fn no_longer_allowed(&self, identity: &Identity) {
         let mut changed = self.changed.subscribe();
-        while self.live.load().rules.allow(identity) {
+        while self.live.load().rules.allow(identity, self.clock.now()) {
             if changed.changed().await.is_err() {
                 return;
             }
@@ -150,10 +150,15 @@ impl Proxy {
             let Ok(response) = self.endpoints.clone().oneshot(request).await;
             return anonymous("endpoint", response);
         }
-        let found = authenticate(request.headers(), &live, &app.ended, app.clock.now()).await;
-        match decide(found.credentials, Intent::of(&request), &live.rules) {
+        let now = app.clock.now();
+        let found = authenticate(request.headers(), &live, &app.ended, now).await;
+        let asked = Asked {
+            intent: Intent::of(&request),
+            route: Some((request.method(), request.uri().path())),
+        };
+        match decide(found.credentials, asked, &live.rules, now) {
             Decision::Forward(permit) => {
-                let user = Some(permit.identity().subject.clone());
+                let user = permit.identity().map(|one| one.subject.clone());
                 let response = app.forward(&permit, &live, found.renewal, request).await;
                 Answered {
                     decision: "forward",
@@ -161,15 +166,7 @@ impl Proxy {
                     response,
                 }
             }
-            Decision::Deny(identity) => {
-                let mut response = answers::not_allowed(&live, &identity).respond(format, host);
-                forget_session(found.session.is_some(), &mut response);
-                Answered {
-                    decision: "deny",
-                    user: Some(identity.subject),
-                    response,
-                }
-            }
+            Decision::Deny(identity) => denied(&live, identity, found.session.is_some(), format),
             Decision::StartLogin => {
                 let (request, _body) = request.into_parts();
                 let mut response = login::interrupt(app, &live, &request).await;
@@ -188,6 +185,17 @@ impl Proxy {
                 anonymous("unavailable", page.respond(format, host))
             }
         }
+    }
+}
+
+fn denied(live: &Live, identity: Identity, by_session: bool, format: Format) -> Answered {
+    let page = answers::not_allowed(live, &identity);
+    let mut response = page.respond(format, live.external.authority());
+    forget_session(by_session, &mut response);
+    Answered {
+        decision: "deny",
+        user: Some(identity.subject),
+        response,
     }
 }
 
@@ -213,8 +221,13 @@ impl App {
         match self.upstream.forward(permit, live, request).await {
             Ok(mut response) => {
                 if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-                    let (app, identity) = (Arc::clone(self), permit.identity().clone());
-                    let ended = async move { app.no_longer_allowed(&identity).await };
+                    let (app, identity) = (Arc::clone(self), permit.identity().cloned());
+                    let ended = async move {
+                        match identity {
+                            Some(identity) => app.no_longer_allowed(&identity).await,
+                            None => std::future::pending().await,
+                        }
+                    };
                     tunnel::connect(&mut response, ended, self.metrics.tunnels.clone());
                 }
                 response

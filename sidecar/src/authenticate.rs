@@ -44,7 +44,7 @@ pub(crate) async fn authenticate(
         };
     }
     let credentials = match bearer::token(headers) {
-        Some(token) => live.bearer.verify(token).await,
+        Some(token) => live.bearer.verify(token, &live.rules).await,
         None => Credentials::Absent,
     };
     Authenticated {

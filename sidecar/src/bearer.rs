@@ -4,11 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use globus_auth_core::clock::{Clock, UnixSeconds};
-use globus_auth_core::identity::Identity;
+use globus_auth_core::identity::{Identity, ServiceAccount};
+use globus_auth_core::oauth::claims::Claims;
 use globus_auth_core::oauth::introspection::{self, NotActive};
-use globus_auth_core::oauth::jwt::{self, Expected};
+use globus_auth_core::oauth::jwks::{BadKeySet, KeySet};
+use globus_auth_core::oauth::jwt::{self, Expected, SignatureAlgorithm};
 use globus_auth_core::runtime::http_client::HttpClient;
-use globus_auth_core::sidecar_config::{Bearer as Config, JwtIssuer};
+use globus_auth_core::sidecar_config::{Bearer as Config, JwtIssuer, ServiceAccountAccess};
+use globus_auth_core::url::Issuer;
 use http::StatusCode;
 use http::header::{self, HeaderMap};
 use quick_cache::sync::Cache;
@@ -18,6 +21,7 @@ use crate::decide::Credentials;
 use crate::key_source::KeySource;
 use crate::live::Tools;
 use crate::provider::Provider;
+use crate::rules::Rules;
 use globus_auth_core::runtime::telemetry::Chain;
 
 /// Decides what a bearer token is worth.
@@ -25,10 +29,21 @@ use globus_auth_core::runtime::telemetry::Chain;
 pub(crate) struct BearerVerifier {
     config: Config,
     issuers: Vec<(JwtIssuer, KeySource)>,
+    cluster: Option<Cluster>,
     provider: Arc<Provider>,
     http: HttpClient,
     clock: Arc<dyn Clock>,
     introspected: Cache<TokenDigest, Answer>,
+}
+
+/// The cluster, as the issuer of its ServiceAccounts' tokens. The operator keeps the keys fresh: a
+/// sidecar has no rights to ask for them.
+#[derive(Debug)]
+struct Cluster {
+    config: ServiceAccountAccess,
+    issuer: Issuer,
+    audiences: [String; 1],
+    keys: KeySet,
 }
 
 /// Tokens are remembered by their digest, never by themselves.
@@ -50,7 +65,14 @@ pub(crate) fn token(headers: &HeaderMap) -> Option<&str> {
 }
 
 impl BearerVerifier {
-    pub(crate) fn new(config: Config, provider: Arc<Provider>, tools: &Tools) -> Self {
+    /// # Errors
+    /// [`BadCluster`].
+    pub(crate) fn new(
+        config: Config,
+        service_accounts: Option<&ServiceAccountAccess>,
+        provider: Arc<Provider>,
+        tools: &Tools,
+    ) -> Result<Self, BadCluster> {
         let key_source =
             |issuer: &JwtIssuer| KeySource::new(issuer.issuer.clone(), tools.http.clone());
         let issuers = config
@@ -58,18 +80,20 @@ impl BearerVerifier {
             .iter()
             .map(|one| (one.clone(), key_source(one)))
             .collect();
-        Self {
+        Ok(Self {
             config,
             issuers,
+            cluster: service_accounts.map(Cluster::new).transpose()?,
             provider,
             http: tools.http.clone(),
             clock: Arc::clone(&tools.clock),
             introspected: Cache::new(MAX_REMEMBERED),
-        }
+        })
     }
 
-    pub(crate) fn config(&self) -> &Config {
-        &self.config
+    /// Whether this was made of the same configuration.
+    pub(crate) fn is(&self, config: &Config, cluster: Option<&ServiceAccountAccess>) -> bool {
+        self.config == *config && self.cluster.as_ref().map(|one| &one.config) == cluster
     }
 
     /// Whether opaque tokens are asked about at this provider.
@@ -77,14 +101,19 @@ impl BearerVerifier {
         Arc::ptr_eq(&self.provider, provider)
     }
 
-    /// What `token` is worth.
-    pub(crate) async fn verify(&self, token: &str) -> Credentials {
+    /// What `token` is worth, read for what `rules` want to know.
+    pub(crate) async fn verify(&self, token: &str, rules: &Rules) -> Credentials {
         if token.is_empty() || token.len() > MAX_LENGTH {
             return Credentials::InvalidBearer;
         }
+        if let Some(cluster) = &self.cluster
+            && jwt::claims_issuer(token, &cluster.issuer)
+        {
+            return cluster.verify(token, self.clock.now());
+        }
         let mut undecided = false;
         for (issuer, keys) in &self.issuers {
-            match self.verify_jwt(token, issuer, keys).await {
+            match self.verify_jwt(token, issuer, keys, rules).await {
                 Credentials::InvalidBearer => {}
                 Credentials::Undecided => undecided = true,
                 decided @ (Credentials::Absent
@@ -93,13 +122,19 @@ impl BearerVerifier {
             }
         }
         match self.config.introspection && !token.contains('.') {
-            true => self.introspect(token).await,
+            true => self.introspect(token, rules).await,
             false if undecided => Credentials::Undecided,
             false => Credentials::InvalidBearer,
         }
     }
 
-    async fn verify_jwt(&self, token: &str, issuer: &JwtIssuer, keys: &KeySource) -> Credentials {
+    async fn verify_jwt(
+        &self,
+        token: &str,
+        issuer: &JwtIssuer,
+        keys: &KeySource,
+        rules: &Rules,
+    ) -> Credentials {
         let now = self.clock.now();
         // Whether it can be of this issuer is read before its keys are fetched; nothing is trusted yet.
         if !jwt::claims_issuer(token, &issuer.issuer) {
@@ -122,7 +157,9 @@ impl BearerVerifier {
                 if claims.get("nonce").is_some() || claims.get("at_hash").is_some() {
                     return Credentials::InvalidBearer;
                 }
-                Identity::from_claims(&claims, issuer.email_verification)
+                let reading =
+                    rules.reading(issuer.email_verification, issuer.groups_claim.as_deref());
+                Identity::from_claims(&claims, &reading, now)
                     .map_or(Credentials::InvalidBearer, Credentials::Bearer)
             }
             Ok(Err(reason)) => {
@@ -137,7 +174,7 @@ impl BearerVerifier {
     }
 
     /// Asks the provider, once for all requests that bring the same token at the same time.
-    async fn introspect(&self, token: &str) -> Credentials {
+    async fn introspect(&self, token: &str, rules: &Rules) -> Credentials {
         let digest = digest(token);
         if let Some(answer) = self.introspected.get(&digest) {
             if self.clock.now() < answer.valid_until {
@@ -147,7 +184,7 @@ impl BearerVerifier {
         }
         match self
             .introspected
-            .get_or_insert_async(&digest, self.ask(token))
+            .get_or_insert_async(&digest, self.ask(token, rules))
             .await
         {
             Ok(answer) => answer.credentials(),
@@ -158,7 +195,7 @@ impl BearerVerifier {
         }
     }
 
-    async fn ask(&self, token: &str) -> Result<Answer, IntrospectError> {
+    async fn ask(&self, token: &str, rules: &Rules) -> Result<Answer, IntrospectError> {
         let token_endpoint = self
             .provider
             .token_endpoint()
@@ -193,8 +230,8 @@ impl BearerVerifier {
         }
         match introspection::parse(response.body(), &provider.issuer, &provider.client_id, now) {
             Ok(active) => {
-                let identity =
-                    Identity::from_claims(&active.claims, provider.email_verification).ok();
+                let reading = self.provider.reading(rules);
+                let identity = Identity::from_claims(&active.claims, &reading, now).ok();
                 let valid_until = now.after(POSITIVE_TTL).min(active.expires_at);
                 Ok(Answer {
                     identity,
@@ -208,6 +245,45 @@ impl BearerVerifier {
             }
         }
     }
+}
+
+impl Cluster {
+    fn new(config: &ServiceAccountAccess) -> Result<Self, BadCluster> {
+        Ok(Self {
+            issuer: config.issuer.parse().map_err(|_url| BadCluster::Issuer)?,
+            audiences: [config.audience.clone()],
+            keys: KeySet::parse(config.keys.to_string().as_bytes()).map_err(BadCluster::Keys)?,
+            config: config.clone(),
+        })
+    }
+
+    /// A token that a ServiceAccount got for this proxy. Another audience, such as the API server's,
+    /// makes it worth nothing here: whoever gets hold of such a token gets no further.
+    fn verify(&self, token: &str, now: UnixSeconds) -> Credentials {
+        let expected = Expected {
+            issuer: &self.issuer,
+            audiences: &self.audiences,
+            algorithms: &SignatureAlgorithm::ALL,
+        };
+        let account = jwt::verify(token, &self.keys, expected, now)
+            .map_err(|reason| tracing::debug!(%reason, "refused a ServiceAccount token"))
+            .ok()
+            .and_then(|claims| service_account(&claims));
+        account.map_or(Credentials::InvalidBearer, |account| {
+            Credentials::Bearer(Identity::of_service_account(account))
+        })
+    }
+}
+
+/// The ServiceAccount that `sub` names.
+fn service_account(claims: &Claims) -> Option<ServiceAccount> {
+    let name = claims.subject()?.strip_prefix("system:serviceaccount:")?;
+    let (namespace, name) = name.split_once(':')?;
+    let is_name = |text: &str| !text.is_empty() && !text.contains(':');
+    (is_name(namespace) && is_name(name)).then(|| ServiceAccount {
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+    })
 }
 
 impl Answer {
@@ -239,6 +315,15 @@ const NEGATIVE_TTL: Duration = Duration::from_secs(5);
 const MAX_REMEMBERED: usize = 10_000;
 /// Globus tokens are about 100 characters; JWTs with many groups reach some kilobytes.
 const MAX_LENGTH: usize = 16 * 1024;
+
+/// Why the cluster's tokens cannot be verified.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BadCluster {
+    #[error("issuer is no issuer")]
+    Issuer,
+    #[error("keys cannot be used")]
+    Keys(#[source] BadKeySet),
+}
 
 /// Why the provider could not be asked about a token.
 #[derive(Debug, thiserror::Error)]

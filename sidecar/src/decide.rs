@@ -1,34 +1,11 @@
 //! The decision about one request. Pure: everything it depends on is a parameter.
 
-use std::collections::HashSet;
-
-use globus_auth_core::email::Email;
 use globus_auth_core::identity::Identity;
-use globus_auth_core::sidecar_config::Access;
+use http::Method;
 
 use crate::intent::Intent;
-
-/// Who may enter. Empty means nobody.
-#[derive(Debug, Default)]
-pub(crate) struct Rules {
-    emails: HashSet<Email>,
-}
-
-impl Rules {
-    pub(crate) fn new(access: &Access) -> Self {
-        Self {
-            emails: access.emails.iter().cloned().collect(),
-        }
-    }
-
-    /// Whether this user may enter, now. An identity without an address never may.
-    pub(crate) fn allow(&self, identity: &Identity) -> bool {
-        identity
-            .email
-            .as_ref()
-            .is_some_and(|email| self.emails.contains(email))
-    }
-}
+use crate::rules::{Rules, Verdict};
+use globus_auth_core::clock::UnixSeconds;
 
 /// What the credentials of a request are worth.
 #[derive(Debug)]
@@ -74,7 +51,7 @@ pub(crate) enum Challenge {
 /// without it.
 #[derive(Debug)]
 pub(crate) struct Permit {
-    identity: Identity,
+    identity: Option<Identity>,
     by: PermittedBy,
 }
 
@@ -83,13 +60,20 @@ pub(crate) struct Permit {
 pub(crate) enum PermittedBy {
     /// A bearer token, which is ours to consume and not for the workload.
     Bearer,
+    /// A public route: nobody in particular.
+    PublicRoute,
     /// A session cookie.
     Session,
 }
 
 impl Permit {
-    pub(crate) const fn identity(&self) -> &Identity {
-        &self.identity
+    /// Who it is; nobody on a public route.
+    pub(crate) const fn identity(&self) -> Option<&Identity> {
+        self.identity.as_ref()
+    }
+
+    pub(crate) fn into_identity(self) -> Option<Identity> {
+        self.identity
     }
 
     pub(crate) const fn by(&self) -> PermittedBy {
@@ -97,53 +81,117 @@ impl Permit {
     }
 }
 
-/// Decides about a request that came with `credentials`, from somebody who has `intent`.
-pub(crate) fn decide(credentials: Credentials, intent: Intent, rules: &Rules) -> Decision {
+/// What a request asks for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked<'a> {
+    pub(crate) intent: Intent,
+    /// Method and path of a request to the workload; public routes are compared with it.
+    pub(crate) route: Option<(&'a Method, &'a str)>,
+}
+
+/// Decides about a request that came with `credentials` and `asked` for something.
+///
+/// On a public route nobody is turned away: who is known there and may enter is named to the workload,
+/// everybody else is nobody.
+pub(crate) fn decide(
+    credentials: Credentials,
+    asked: Asked<'_>,
+    rules: &Rules,
+    now: UnixSeconds,
+) -> Decision {
+    let decision = decide_by_credentials(credentials, asked.intent, rules, now);
+    let is_public = || {
+        asked
+            .route
+            .is_some_and(|(method, path)| rules.is_public(method, path))
+    };
+    if matches!(decision, Decision::Forward(_)) || !is_public() {
+        return decision;
+    }
+    Decision::Forward(Permit {
+        identity: None,
+        by: PermittedBy::PublicRoute,
+    })
+}
+
+fn decide_by_credentials(
+    credentials: Credentials,
+    intent: Intent,
+    rules: &Rules,
+    now: UnixSeconds,
+) -> Decision {
     let (identity, by) = match credentials {
-        Credentials::Absent => {
-            return match intent {
-                Intent::Navigation => Decision::StartLogin,
-                Intent::Program => Decision::Challenge(Challenge::Missing),
-            };
-        }
+        Credentials::Absent => return without_session(intent),
         Credentials::InvalidBearer => return Decision::Challenge(Challenge::InvalidToken),
         Credentials::Undecided => return Decision::Unavailable,
         Credentials::Bearer(identity) => (identity, PermittedBy::Bearer),
         Credentials::Session(identity) => (identity, PermittedBy::Session),
     };
-    if rules.allow(&identity) {
-        Decision::Forward(Permit { identity, by })
-    } else {
-        Decision::Deny(identity)
+    let forward = |identity| {
+        Decision::Forward(Permit {
+            identity: Some(identity),
+            by,
+        })
+    };
+    match (rules.judge(&identity, now), by, intent) {
+        // What is known of the groups is getting old, and this is a chance to ask again: a login that the
+        // provider answers without the user. Programs go on meanwhile.
+        (Verdict::AllowForNow, PermittedBy::Session, Intent::Navigation) => Decision::StartLogin,
+        (Verdict::Allow | Verdict::AllowForNow, _, _) => forward(identity),
+        (Verdict::AskAgain, PermittedBy::Session, _) => without_session(intent),
+        (Verdict::AskAgain | Verdict::Refuse, _, _) => Decision::Deny(identity),
+    }
+}
+
+const fn without_session(intent: Intent) -> Decision {
+    match intent {
+        Intent::Navigation => Decision::StartLogin,
+        Intent::Program => Decision::Challenge(Challenge::Missing),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use globus_auth_core::identity::{Groups, NameDigest};
+    use globus_auth_core::sidecar_config::{Access, GroupAccess, PathMatch, PublicRoute};
     use rstest::rstest;
 
     use super::*;
+
+    const NOW: UnixSeconds = UnixSeconds(1_800_000_000);
 
     fn user(email: Option<&str>) -> Identity {
         Identity {
             subject: "s".to_owned(),
             email: email.map(|text| text.parse().unwrap()),
             username: "alice@example.org".to_owned(),
-            name: None,
+            ..Identity::default()
         }
     }
 
-    fn rules(emails: &[&str]) -> Rules {
-        Rules::new(&Access {
+    fn access(emails: &[&str]) -> Access {
+        Access {
             emails: emails.iter().map(|e| e.parse().unwrap()).collect(),
-        })
+            ..Access::default()
+        }
     }
 
     fn outcome(credentials: Credentials, intent: Intent, emails: &[&str]) -> String {
-        match decide(credentials, intent, &rules(emails)) {
+        let asked = Asked {
+            intent,
+            route: None,
+        };
+        outcome_of(credentials, asked, &access(emails))
+    }
+
+    fn outcome_of(credentials: Credentials, asked: Asked<'_>, access: &Access) -> String {
+        match decide(credentials, asked, &Rules::new(access), NOW) {
             Decision::Challenge(challenge) => format!("challenge {challenge:?}"),
             Decision::Deny(_) => "deny".to_owned(),
-            Decision::Forward(permit) => format!("forward by {:?}", permit.by()),
+            Decision::Forward(permit) => {
+                let who = permit.identity().map_or("nobody", |one| &one.subject);
+                format!("forward {who} by {:?}", permit.by())
+            }
             Decision::StartLogin => "login".to_owned(),
             Decision::Unavailable => "unavailable".to_owned(),
         }
@@ -191,8 +239,117 @@ mod tests {
             Intent::Navigation,
             emails,
         );
-        assert_eq!(session, if enters { "forward by Session" } else { "deny" });
+        assert_eq!(
+            session,
+            if enters {
+                "forward s by Session"
+            } else {
+                "deny"
+            }
+        );
         let bearer = outcome(Credentials::Bearer(user(email)), Intent::Program, emails);
-        assert_eq!(bearer, if enters { "forward by Bearer" } else { "deny" });
+        assert_eq!(
+            bearer,
+            if enters {
+                "forward s by Bearer"
+            } else {
+                "deny"
+            }
+        );
+    }
+
+    fn public() -> Access {
+        Access {
+            public: vec![PublicRoute {
+                path: "/health".to_owned(),
+                path_match: PathMatch::Exact,
+                methods: vec!["GET".to_owned()],
+            }],
+            ..access(&["alice@example.org"])
+        }
+    }
+
+    #[rstest]
+    #[case::nobody(Credentials::Absent, "forward nobody by PublicRoute")]
+    #[case::bad_token(Credentials::InvalidBearer, "forward nobody by PublicRoute")]
+    #[case::provider_down(Credentials::Undecided, "forward nobody by PublicRoute")]
+    #[case::not_on_the_list(
+        Credentials::Session(user(Some("mallory@example.org"))),
+        "forward nobody by PublicRoute"
+    )]
+    #[case::on_the_list(
+        Credentials::Session(user(Some("alice@example.org"))),
+        "forward s by Session"
+    )]
+    #[case::by_token(
+        Credentials::Bearer(user(Some("alice@example.org"))),
+        "forward s by Bearer"
+    )]
+    fn a_public_route_names_only_those_who_may_enter(
+        #[case] credentials: Credentials,
+        #[case] expected: &str,
+    ) {
+        let asked = Asked {
+            intent: Intent::Program,
+            route: Some((&Method::GET, "/health")),
+        };
+        assert_eq!(outcome_of(credentials, asked, &public()), expected);
+    }
+
+    #[rstest]
+    #[case::another_path(Some((Method::GET, "/healthz")))]
+    #[case::another_method(Some((Method::POST, "/health")))]
+    #[case::no_request_to_the_workload(None)]
+    fn everything_else_needs_a_login(#[case] route: Option<(Method, &str)>) {
+        let asked = Asked {
+            intent: Intent::Program,
+            route: route.as_ref().map(|(method, path)| (method, *path)),
+        };
+        let outcome = outcome_of(Credentials::Absent, asked, &public());
+        assert_eq!(outcome, "challenge Missing");
+    }
+
+    /// Somebody who was in the group when the provider told, and when it was last asked, so many
+    /// seconds ago.
+    fn member(told: u64, asked: u64) -> Identity {
+        Identity {
+            groups: Groups {
+                names: vec![NameDigest::of("physics")],
+                as_of: UnixSeconds(NOW.0 - told),
+                asked_at: UnixSeconds(NOW.0 - asked),
+            },
+            ..user(None)
+        }
+    }
+
+    #[rstest]
+    #[case::fresh(member(0, 0), "forward s by Session", "forward s by Session")]
+    #[case::half_old(member(450, 450), "login", "forward s by Session")]
+    #[case::half_old_and_asked_in_vain(
+        member(899, 449),
+        "forward s by Session",
+        "forward s by Session"
+    )]
+    #[case::too_old(member(900, 0), "login", "challenge Missing")]
+    fn a_membership_counts_for_a_bounded_time(
+        #[case] identity: Identity,
+        #[case] navigation: &str,
+        #[case] program: &str,
+    ) {
+        let access = Access {
+            groups: Some(GroupAccess {
+                names: vec!["physics".to_owned()],
+                max_age_seconds: 900,
+            }),
+            ..Access::default()
+        };
+        for (intent, expected) in [(Intent::Navigation, navigation), (Intent::Program, program)] {
+            let asked = Asked {
+                intent,
+                route: None,
+            };
+            let credentials = Credentials::Session(identity.clone());
+            assert_eq!(outcome_of(credentials, asked, &access), expected);
+        }
     }
 }

@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::IntoResponse;
 use axum::routing::{any, get};
-use globus_auth_core::identity::Identity;
+use globus_auth_core::identity::{Identity, NameDigest};
 use http::header::{self, HeaderMap, HeaderValue};
 use http::request::Parts;
 use http::{Method, Response, StatusCode};
@@ -17,7 +17,7 @@ use url::form_urlencoded;
 use crate::app::App;
 use crate::authenticate::authenticate;
 use crate::cookie;
-use crate::decide::{Challenge, Decision, decide};
+use crate::decide::{Asked, Challenge, Decision, decide};
 use crate::intent::{Intent, is_cross_site};
 use crate::live::Live;
 use crate::login::{self, query_parameter, redirect};
@@ -73,7 +73,7 @@ async fn auth(State(app): State<Arc<App>>, request: Parts) -> Response<Body> {
     let mut response = plain(StatusCode::ACCEPTED, "");
     // nginx may keep this answer for a moment if it is told to.
     response.headers_mut().remove(header::CACHE_CONTROL);
-    headers::set_auth_request(response.headers_mut(), &identity);
+    headers::set_auth_request(response.headers_mut(), &identity, &live.rules);
     if let Some(cookie) = renewal {
         response.headers_mut().append(header::SET_COOKIE, cookie);
     }
@@ -81,20 +81,22 @@ async fn auth(State(app): State<Arc<App>>, request: Parts) -> Response<Body> {
 }
 
 /// Whether `identity` is among the addresses, domains and groups that the query names, each a list with
-/// commas. Groups are not known here, so naming any refuses.
+/// commas. Of groups, those are known that an access rule names, too.
 fn is_among(identity: &Identity, request: &Parts) -> bool {
     let email = identity.email.as_ref();
     let query = request.uri.query().unwrap_or_default();
     form_urlencoded::parse(query.as_bytes()).all(|(name, list)| {
-        let mut entries = list
-            .split(',')
-            .map(|entry| entry.trim().to_ascii_lowercase());
+        let mut names = list.split(',').map(str::trim);
+        let mut entries = names.clone().map(str::to_ascii_lowercase);
         match name.as_ref() {
             "allowed_emails" => entries.any(|entry| email.is_some_and(|e| e.as_str() == entry)),
             "allowed_email_domains" => {
                 entries.any(|entry| email.is_some_and(|e| e.domain() == entry))
             }
-            "allowed_groups" => false,
+            "allowed_groups" => names.any(|name| {
+                let groups = &identity.groups.names;
+                groups.contains(&NameDigest::of(name))
+            }),
             _ => true,
         }
     })
@@ -105,11 +107,16 @@ async fn userinfo(State(app): State<Arc<App>>, request: Parts) -> Response<Body>
     let live = app.live();
     match check(&app, &live, &request.headers).await {
         Ok((identity, _renewal)) => {
-            let body = json!({
+            let groups = live.rules.group_names(&identity);
+            let mut body = json!({
                 "user": identity.subject,
                 "email": identity.email.as_ref().map(globus_auth_core::email::Email::as_str),
                 "preferredUsername": identity.username,
             });
+            // Absent if there are none, as readers of oauth2-proxy's answer expect.
+            if let Some(body) = body.as_object_mut().filter(|_| !groups.is_empty()) {
+                body.insert("groups".to_owned(), json!(groups));
+            }
             let mut response = axum::Json(body).into_response();
             protect(response.headers_mut());
             response
@@ -212,9 +219,18 @@ async fn check(
     live: &Live,
     headers: &HeaderMap,
 ) -> Result<(Identity, Option<HeaderValue>), Refusal> {
-    let found = authenticate(headers, live, &app.ended, app.clock.now()).await;
-    match decide(found.credentials, Intent::Program, &live.rules) {
-        Decision::Forward(permit) => Ok((permit.identity().clone(), found.renewal)),
+    let now = app.clock.now();
+    let found = authenticate(headers, live, &app.ended, now).await;
+    // What is public does not matter here: whoever asks wants to know who it is.
+    let asked = Asked {
+        intent: Intent::Program,
+        route: None,
+    };
+    match decide(found.credentials, asked, &live.rules, now) {
+        Decision::Forward(permit) => match permit.into_identity() {
+            Some(identity) => Ok((identity, found.renewal)),
+            None => Err(Refusal::Challenge(Challenge::Missing)),
+        },
         Decision::Challenge(challenge) => Err(Refusal::Challenge(challenge)),
         Decision::StartLogin => Err(Refusal::Challenge(Challenge::Missing)),
         Decision::Deny(_) => Err(Refusal::NotAllowed),

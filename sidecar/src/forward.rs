@@ -117,7 +117,9 @@ impl Upstream {
                 headers.insert(name, value);
             }
         }
-        headers::set_identity(headers, permit.identity());
+        if let Some(identity) = permit.identity() {
+            headers::set_identity(headers, identity, &live.rules);
+        }
     }
 
     /// The name under which the workload is asked. With [`HostHeader::Localhost`], a page of ours may

@@ -3,11 +3,15 @@
 use globus_auth_core::identity::Identity;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
+use crate::rules::Rules;
+
 /// The header with the user's address, which workloads such as MLflow plugins read.
 const X_FORWARDED_EMAIL: HeaderName = HeaderName::from_static("x-forwarded-email");
 const X_FORWARDED_USER: HeaderName = HeaderName::from_static("x-forwarded-user");
 const X_FORWARDED_PREFERRED_USERNAME: HeaderName =
     HeaderName::from_static("x-forwarded-preferred-username");
+const X_FORWARDED_GROUPS: HeaderName = HeaderName::from_static("x-forwarded-groups");
+const X_AUTH_REQUEST_GROUPS: HeaderName = HeaderName::from_static("x-auth-request-groups");
 const X_AUTH_REQUEST_EMAIL: HeaderName = HeaderName::from_static("x-auth-request-email");
 const X_AUTH_REQUEST_USER: HeaderName = HeaderName::from_static("x-auth-request-user");
 const X_AUTH_REQUEST_PREFERRED_USERNAME: HeaderName =
@@ -109,11 +113,12 @@ const HOP_BY_HOP: [HeaderName; 8] = [
 ];
 
 /// Tells the workload who the user is. Called after everything of the same name was removed.
-pub(crate) fn set_identity(headers: &mut HeaderMap, identity: &Identity) {
+pub(crate) fn set_identity(headers: &mut HeaderMap, identity: &Identity, rules: &Rules) {
     let email = identity
         .email
         .as_ref()
         .map(globus_auth_core::email::Email::as_str);
+    let groups = groups(identity, rules);
     let pairs = [
         (X_FORWARDED_USER, Some(identity.subject.as_str())),
         (X_FORWARDED_EMAIL, email),
@@ -121,17 +126,27 @@ pub(crate) fn set_identity(headers: &mut HeaderMap, identity: &Identity) {
             X_FORWARDED_PREFERRED_USERNAME,
             Some(identity.username.as_str()),
         ),
+        (X_FORWARDED_GROUPS, groups.as_deref()),
     ];
     insert_all(headers, pairs);
-    set_auth_request(headers, identity);
+    set_auth_request(headers, identity, rules);
+}
+
+/// The groups that rules name, joined by commas as oauth2-proxy does.
+fn groups(identity: &Identity, rules: &Rules) -> Option<String> {
+    let is_member = !identity.groups.names.is_empty();
+    is_member
+        .then(|| rules.group_names(identity).join(","))
+        .filter(|names| !names.is_empty())
 }
 
 /// The answer of `/oauth2/auth` to an nginx that asks, in the names that it copies from there.
-pub(crate) fn set_auth_request(headers: &mut HeaderMap, identity: &Identity) {
+pub(crate) fn set_auth_request(headers: &mut HeaderMap, identity: &Identity, rules: &Rules) {
     let email = identity
         .email
         .as_ref()
         .map(globus_auth_core::email::Email::as_str);
+    let groups = groups(identity, rules);
     let pairs = [
         (X_AUTH_REQUEST_USER, Some(identity.subject.as_str())),
         (X_AUTH_REQUEST_EMAIL, email),
@@ -139,6 +154,7 @@ pub(crate) fn set_auth_request(headers: &mut HeaderMap, identity: &Identity) {
             X_AUTH_REQUEST_PREFERRED_USERNAME,
             Some(identity.username.as_str()),
         ),
+        (X_AUTH_REQUEST_GROUPS, groups.as_deref()),
     ];
     insert_all(headers, pairs);
 }
@@ -242,6 +258,7 @@ mod tests {
             email: Some("alice@example.org".parse().unwrap()),
             username: "alice".to_owned(),
             name: None,
+            ..Identity::default()
         };
         let mut headers = headers(&[
             ("connection", "X-Forwarded-Email"),
@@ -249,7 +266,7 @@ mod tests {
         ]);
         remove_claims_of_clients(&mut headers);
         remove_hop_by_hop(&mut headers);
-        set_identity(&mut headers, &identity);
+        set_identity(&mut headers, &identity, &Rules::default());
         assert_eq!(headers["x-forwarded-email"], "alice@example.org");
         assert!(!headers.contains_key("connection"));
     }
@@ -261,9 +278,10 @@ mod tests {
             email: None,
             username: "s".to_owned(),
             name: None,
+            ..Identity::default()
         };
         let mut headers = headers(&[("x-forwarded-email", "m@x")]);
-        set_identity(&mut headers, &identity);
+        set_identity(&mut headers, &identity, &Rules::default());
         assert!(!headers.contains_key("x-forwarded-email"));
     }
 }

@@ -3,7 +3,7 @@
 //! | room | what is in it |
 //! |---|---|
 //! | `app` | the order in which a request is treated |
-//! | `decide`, `intent`, `headers`, `cookie`, `redirect`, `listeners` | pure rules |
+//! | `decide`, `rules`, `intent`, `headers`, `cookie`, `redirect`, `listeners` | pure rules |
 //! | `authenticate`, `bearer`, `provider`, `key_source`, `refreshed` | who it is |
 //! | `login`, `endpoints`, `answers`, `pages` | what is answered by us |
 //! | `forward`, `tunnel` | what is answered by the workload |
@@ -35,6 +35,7 @@ mod redirect;
 mod refreshed;
 mod reload;
 mod report;
+mod rules;
 mod server;
 mod status;
 mod tunnel;

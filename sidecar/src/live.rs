@@ -10,9 +10,9 @@ use globus_auth_core::session::Limits;
 use globus_auth_core::sidecar_config::{self as config, SidecarConfig};
 use globus_auth_core::url::ExternalUrl;
 
-use crate::bearer::BearerVerifier;
-use crate::decide::Rules;
+use crate::bearer::{BadCluster, BearerVerifier};
 use crate::provider::Provider;
+use crate::rules::Rules;
 
 /// Everything that a request needs of the configuration. Immutable: a new configuration is a new
 /// value, and each request sees one of them from its beginning to its end.
@@ -74,7 +74,7 @@ impl Live {
             )
         };
         let provider = provider(&config, previous, tools);
-        let bearer = bearer(&config, &provider, previous, tools);
+        let bearer = bearer(&config, &provider, previous, tools).map_err(BadLive::Cluster)?;
         Ok(Self {
             hash,
             rules: Rules::new(&config.access),
@@ -123,17 +123,15 @@ fn bearer(
     provider: &Arc<Provider>,
     previous: Option<&Live>,
     tools: &Tools,
-) -> Arc<BearerVerifier> {
-    let is_same = |old: &&Arc<BearerVerifier>| *old.config() == config.bearer && old.asks(provider);
-    let kept = previous.map(|live| &live.bearer).filter(is_same);
-    let new = || {
-        Arc::new(BearerVerifier::new(
-            config.bearer.clone(),
-            Arc::clone(provider),
-            tools,
-        ))
-    };
-    kept.map_or_else(new, Arc::clone)
+) -> Result<Arc<BearerVerifier>, BadCluster> {
+    let cluster = config.access.service_accounts.as_ref();
+    let is_same =
+        |old: &&Arc<BearerVerifier>| old.is(&config.bearer, cluster) && old.asks(provider);
+    if let Some(kept) = previous.map(|live| &live.bearer).filter(is_same) {
+        return Ok(Arc::clone(kept));
+    }
+    let provider = Arc::clone(provider);
+    BearerVerifier::new(config.bearer.clone(), cluster, provider, tools).map(Arc::new)
 }
 
 /// What outlives a configuration.
@@ -146,6 +144,8 @@ pub(crate) struct Tools {
 /// Why a configuration that could be read cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BadLive {
+    #[error("access.serviceAccounts cannot be used")]
+    Cluster(#[source] BadCluster),
     #[error("sessionKeys cannot be used")]
     Keys(#[source] BadKeys),
     #[error("operator.certificateAuthorities cannot be used")]

@@ -218,14 +218,18 @@ async fn complete(
 ) -> Response<Body> {
     let host = live.external.authority();
     let now = app.clock.now();
-    let identity = match live.provider.redeem(code, issuer, transaction, now).await {
+    let identity = match live
+        .provider
+        .redeem(code, issuer, transaction, &live.rules, now)
+        .await
+    {
         Ok(identity) => identity,
         Err(error) => {
             return failed(app, live, &error, &transaction.return_to)
                 .respond(Format::of(headers), host);
         }
     };
-    if !live.rules.allow(&identity) {
+    if !live.rules.allow(&identity, now) {
         app.metrics.login("not_allowed");
         tracing::info!(user = %identity.subject, "refused a login: not on the list");
         return answers::not_allowed(live, &identity).respond(Format::of(headers), host);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use globus_auth_core::clock::UnixSeconds;
-use globus_auth_core::identity::{BadIdentity, Identity};
+use globus_auth_core::identity::{BadIdentity, Identity, Reading};
 use globus_auth_core::oauth::authorization_code::{
     AuthorizationCodeClient, BadRegistration, Prompt, RedeemError, Registration, Tokens,
 };
@@ -19,6 +19,7 @@ use url::Url;
 
 use crate::key_source::{FetchError, KeySource, MAX_AGE, get};
 use crate::refreshed::Refreshed;
+use crate::rules::Rules;
 
 /// One provider and our client there. Discovered at the first login, so that a sidecar starts, and
 /// serves the sessions that exist, while the provider is down.
@@ -60,6 +61,7 @@ impl Provider {
             client_secret,
             scopes,
             email_verification,
+            groups_claim,
         } = other;
         self.config.kind == *kind
             && self.config.issuer == *issuer
@@ -67,6 +69,7 @@ impl Provider {
             && self.config.client_secret.expose_secret() == client_secret.expose_secret()
             && self.config.scopes == *scopes
             && self.config.email_verification == *email_verification
+            && self.config.groups_claim == *groups_claim
             && self.redirect_uri == external.join(crate::CALLBACK_PATH)
     }
 
@@ -125,6 +128,7 @@ impl Provider {
         code: String,
         issuer: Option<&str>,
         transaction: &LoginTransaction,
+        rules: &Rules,
         now: UnixSeconds,
     ) -> Result<Identity, LoginError> {
         let discovered = self.discovered().await?;
@@ -150,11 +154,22 @@ impl Provider {
             .await
             .map_err(LoginError::Keys)?
             .map_err(LoginError::IdToken)?;
-        if claims.get("email").is_none() {
+        let reading = self.reading(rules);
+        let wants_groups = !reading.groups.is_empty();
+        let lacks_groups = reading
+            .groups_claim
+            .is_some_and(|name| claims.get(name).is_none());
+        if claims.get("email").is_none() || (wants_groups && lacks_groups) {
             self.add_userinfo(&mut claims, &tokens, &discovered.metadata)
                 .await?;
         }
-        Identity::from_claims(&claims, self.config.email_verification).map_err(LoginError::Identity)
+        Identity::from_claims(&claims, &reading, now).map_err(LoginError::Identity)
+    }
+
+    /// What `rules` want to know of this provider's identities.
+    pub(crate) fn reading<'a>(&'a self, rules: &'a Rules) -> Reading<'a> {
+        let claim = self.config.groups_claim.as_deref();
+        rules.reading(self.config.email_verification, claim)
     }
 
     /// RFC 9207 §2.4: a response that names another issuer belongs to a mix-up; so does one without

@@ -6,7 +6,7 @@ use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 
 use super::names;
-use super::validate::Fetched;
+use super::validate::{ClusterIssuer, Fetched};
 
 /// Reads the Secrets and the ConfigMap of `proxy`.
 ///
@@ -28,11 +28,35 @@ pub async fn references(client: &Client, proxy: &GlobusAuthProxy) -> Result<Fetc
             .map_err(FetchError::ConfigMap)?,
         None => None,
     };
+    let cluster = if proxy.spec.access.service_accounts.is_empty() {
+        None
+    } else {
+        Some(cluster_issuer(client).await?)
+    };
     Ok(Fetched {
         client_secret,
         allowlist,
         rendered,
+        cluster,
     })
+}
+
+/// Asks the API server who signs the tokens of ServiceAccounts (OpenID Connect Discovery, as Kubernetes
+/// serves it).
+async fn cluster_issuer(client: &Client) -> Result<ClusterIssuer, FetchError> {
+    let get = async |path: &str| -> Result<serde_json::Value, FetchError> {
+        let request = axum::http::Request::get(path)
+            .body(Vec::new())
+            .map_err(|error| FetchError::ClusterIssuer(kube::Error::HttpError(error)))?;
+        let text = client.request_text(request).await;
+        serde_json::from_str(&text.map_err(FetchError::ClusterIssuer)?)
+            .map_err(|error| FetchError::ClusterIssuer(kube::Error::SerdeError(error)))
+    };
+    let document = get("/.well-known/openid-configuration").await?;
+    let keys = get("/openid/v1/jwks").await?;
+    let issuer = document.get("issuer").and_then(serde_json::Value::as_str);
+    let issuer = issuer.unwrap_or_default().to_owned();
+    Ok(ClusterIssuer { issuer, keys })
 }
 
 /// Reads the pods that `proxy` selects.
@@ -55,6 +79,9 @@ pub async fn pods(client: &Client, proxy: &GlobusAuthProxy) -> Result<Vec<Pod>, 
 /// Why the API server could not be asked.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
+    /// About the issuer of ServiceAccount tokens.
+    #[error("failed to read the cluster's keys for ServiceAccount tokens")]
+    ClusterIssuer(#[source] kube::Error),
     /// About a ConfigMap.
     #[error("failed to read the ConfigMap of spec.access.emailsFrom")]
     ConfigMap(#[source] kube::Error),

@@ -1,5 +1,6 @@
 //! `GlobusAuthProxy`: `fetch → validate → build → apply → status`.
 
+pub mod access;
 pub mod apply;
 pub mod build;
 pub mod controller;

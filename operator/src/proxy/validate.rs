@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use globus_auth_core::email::{self, Email};
 use globus_auth_core::identity::EmailVerification;
 use globus_auth_core::oauth::jwt::SignatureAlgorithm;
 use globus_auth_core::sidecar_config::{self as config, FILE_NAME};
@@ -16,7 +15,7 @@ use kube::ResourceExt;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
-use super::names;
+use super::{access, names};
 use crate::webhook::policy::Policy;
 
 /// The objects that a proxy refers to, as they are now.
@@ -28,6 +27,17 @@ pub struct Fetched {
     pub allowlist: Option<ConfigMap>,
     /// The Secret that the operator has rendered before.
     pub rendered: Option<Secret>,
+    /// Who signs the tokens of ServiceAccounts, if `access.serviceAccounts` names any.
+    pub cluster: Option<ClusterIssuer>,
+}
+
+/// The issuer of the cluster's ServiceAccount tokens.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ClusterIssuer {
+    /// `iss`.
+    pub issuer: String,
+    /// Its public keys, a JWK set (RFC 7517 §5).
+    pub keys: serde_json::Value,
 }
 
 impl Fetched {
@@ -114,20 +124,17 @@ pub fn validate(proxy: &GlobusAuthProxy, fetched: &Fetched) -> Result<Validated,
         &mut problems,
         credentials(spec, fetched.client_secret.as_ref()),
     );
-    let emails = keep(
-        &mut problems,
-        emails(&spec.access, fetched.allowlist.as_ref()),
-    );
+    let access = keep(&mut problems, access::access(spec, fetched));
     let bearer = keep(&mut problems, bearer(spec));
     let policy = keep(&mut problems, Policy::of(proxy).ok_or_else(bad_port));
     keep(&mut problems, own_secret(proxy, fetched.rendered.as_ref()));
 
-    match (external_url, issuer, credentials, emails, bearer, policy) {
+    match (external_url, issuer, credentials, access, bearer, policy) {
         (
             Some(external_url),
             Some(issuer),
             Some((client_id, client_secret)),
-            Some(emails),
+            Some(access),
             Some(bearer),
             Some(policy),
         ) if problems.is_empty() => Ok(Validated {
@@ -143,8 +150,9 @@ pub fn validate(proxy: &GlobusAuthProxy, fetched: &Fetched) -> Result<Validated,
                 client_secret,
                 scopes: scopes(&spec.provider),
                 email_verification: email_verification(&spec.provider),
+                groups_claim: groups_claim(spec),
             },
-            access: config::Access { emails },
+            access,
             session: session(spec.session),
             bearer,
             upstream: upstream(&spec.upstream),
@@ -167,7 +175,7 @@ pub fn reference(proxy: &GlobusAuthProxy) -> config::ProxyReference {
     }
 }
 
-fn invalid(message: String) -> Problem {
+pub(super) fn invalid(message: String) -> Problem {
     Problem {
         condition: types::CONFIG_VALID,
         reason: reasons::INVALID,
@@ -257,44 +265,6 @@ fn credentials(
     ))
 }
 
-fn emails(access: &spec::Access, config_map: Option<&ConfigMap>) -> Result<Vec<Email>, Problem> {
-    let unusable = |message| Problem {
-        condition: types::CONFIG_VALID,
-        reason: reasons::ALLOWLIST_UNUSABLE,
-        message,
-    };
-    let inline = access.emails.iter().map(|text| {
-        text.parse::<Email>()
-            .map_err(|error| invalid(format!("spec.access.emails has {text:?}: {error}")))
-    });
-    let mut emails = inline.collect::<Result<Vec<_>, _>>()?;
-    if let Some(from) = &access.emails_from {
-        let spec::ConfigMapKeyReference { name, key } = &from.config_map_key_ref;
-        let map = config_map.ok_or_else(|| {
-            unusable(format!(
-                "there is no ConfigMap {name:?}, which spec.access.emailsFrom names"
-            ))
-        })?;
-        let text = map
-            .data
-            .as_ref()
-            .and_then(|data| data.get(key))
-            .ok_or_else(|| {
-                unusable(format!(
-                    "ConfigMap {name:?} has no key {key:?}, which spec.access.emailsFrom names"
-                ))
-            })?;
-        emails.extend(email::parse_list(text).map_err(|error| {
-            unusable(format!(
-                "ConfigMap {name:?}, key {key:?}: {error}; the last good list stays in force"
-            ))
-        })?);
-    }
-    emails.sort_unstable();
-    emails.dedup();
-    Ok(emails)
-}
-
 fn bearer(spec: &GlobusAuthProxySpec) -> Result<config::Bearer, Problem> {
     let is_globus = spec.provider.kind == spec::ProviderType::Globus;
     let configured = spec.bearer.as_ref();
@@ -313,6 +283,7 @@ fn bearer(spec: &GlobusAuthProxySpec) -> Result<config::Bearer, Problem> {
                 audiences: jwt.audiences.clone(),
                 algorithms: algorithms(&jwt.algorithms),
                 email_verification: verification(jwt.email_verification),
+                groups_claim: has_groups(spec).then(|| jwt.groups_claim.clone()),
             })
         });
     Ok(config::Bearer {
@@ -338,6 +309,20 @@ fn own_secret(proxy: &GlobusAuthProxy, rendered: Option<&Secret>) -> Result<(), 
         "there is a Secret {:?} that this GlobusAuthProxy did not make and needs the name of; delete it",
         names::secret(&proxy.name_any())
     )))
+}
+
+/// Named only if a rule needs it, so that a sidecar of the version before goes on reading what has none.
+fn groups_claim(spec: &GlobusAuthProxySpec) -> Option<String> {
+    let provider = &spec.provider;
+    let is_claimed = has_groups(spec) && provider.kind == spec::ProviderType::OIDC;
+    is_claimed.then(|| {
+        let default = || "groups".to_owned();
+        provider.groups_claim.clone().unwrap_or_else(default)
+    })
+}
+
+fn has_groups(spec: &GlobusAuthProxySpec) -> bool {
+    !spec.access.groups.is_empty()
 }
 
 fn scopes(provider: &spec::Provider) -> Vec<String> {

@@ -47,9 +47,11 @@ fn config(emails: &[&str]) -> SidecarConfig {
             client_secret: "secret".into(),
             scopes: vec![],
             email_verification: EmailVerification::IfPresent,
+            groups_claim: None,
         },
         access: Access {
             emails: emails.iter().map(|email| email.parse().unwrap()).collect(),
+            ..Access::default()
         },
         session: globus_auth_core::sidecar_config::Session {
             idle_timeout_seconds: u32::try_from(IDLE.as_secs()).unwrap(),
@@ -101,6 +103,7 @@ impl Stage {
             email: Some(email),
             username: ALICE.to_owned(),
             name: None,
+            ..Identity::default()
         };
         let session = Session::start(identity, self.clock.now()).unwrap();
         session.seal(&self.proxy.app.live().sessions).unwrap()

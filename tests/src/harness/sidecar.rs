@@ -65,9 +65,11 @@ pub fn config(issuer: &str, emails: &[&str]) -> SidecarConfig {
             client_secret: CLIENT_SECRET.into(),
             scopes: vec!["email".to_owned(), "profile".to_owned()],
             email_verification: EmailVerification::IfPresent,
+            groups_claim: None,
         },
         access: Access {
             emails: addresses(emails),
+            ..Access::default()
         },
         session: Session {
             idle_timeout_seconds: 43_200,

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::proxy::fixtures::{config_map, fetched, proxy, proxy_with_spec, secret};
+use globus_auth_core::email::Email;
 
 /// The proxy with `patch` in its spec, which must be valid.
 fn valid(patch: &Value) -> Validated {
@@ -383,6 +384,24 @@ fn opaque_tokens_are_introspected_at_globus_unless_disabled(
 }
 
 #[test]
+fn groups_are_read_from_a_claim_only_where_a_rule_and_a_claim_exist() {
+    let oidc = json!({"type": "OIDC", "issuer": "https://idp.test"});
+    let claim = |spec: Value| valid(&spec).provider.groups_claim;
+    let grouped = json!({"groups": ["physics"]});
+    assert_eq!(claim(json!({"provider": oidc})), None);
+    assert_eq!(
+        claim(json!({"provider": oidc, "access": grouped})),
+        Some("groups".to_owned())
+    );
+    let named = json!({"type": "OIDC", "issuer": "https://idp.test", "groupsClaim": "roles"});
+    assert_eq!(
+        claim(json!({"provider": named, "access": grouped})),
+        Some("roles".to_owned())
+    );
+    assert_eq!(claim(json!({"access": grouped})), None);
+}
+
+#[test]
 fn the_issuers_of_bearer_tokens_are_taken_over_in_order() {
     let issuers = json!([
         {"issuer": "https://one.test/", "audiences": ["a", "b"], "algorithms": ["ES256"], "emailVerification": "IfPresent"},
@@ -396,12 +415,14 @@ fn the_issuers_of_bearer_tokens_are_taken_over_in_order() {
                 audiences: vec!["a".to_owned(), "b".to_owned()],
                 algorithms: vec![SignatureAlgorithm::ES256],
                 email_verification: EmailVerification::IfPresent,
+                groups_claim: None,
             },
             config::JwtIssuer {
                 issuer: "https://two.test".parse().unwrap(),
                 audiences: vec!["c".to_owned()],
                 algorithms: SignatureAlgorithm::ALL.to_vec(),
                 email_verification: EmailVerification::Required,
+                groups_claim: None,
             },
         ]
     );
