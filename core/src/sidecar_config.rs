@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::email::{Email, EmailDomain};
 use crate::identity::{EmailVerification, ServiceAccount};
+use crate::oauth::globus::requirements::SessionRequirements;
 use crate::oauth::jwt::SignatureAlgorithm;
 use crate::sealer::{KeyBytes, KeyId};
 use crate::url::{ExternalUrl, Issuer};
@@ -77,6 +78,9 @@ pub struct Provider {
     /// The claim that lists a user's groups, where the provider has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub groups_claim: Option<String>,
+    /// What a login session at Globus must have.
+    #[serde(default, skip_serializing_if = "SessionRequirements::is_empty")]
+    pub session_requirements: SessionRequirements,
 }
 
 /// Which provider's ways to expect.

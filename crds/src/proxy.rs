@@ -179,7 +179,9 @@ pub enum HostHeader {
     validation = Rule::new("self.type == 'OIDC' || !has(self.emailVerification)")
         .message("provider.emailVerification is for type OIDC; Globus never says whether an address is verified"),
     validation = Rule::new("self.type == 'OIDC' || !has(self.groupsClaim)")
-        .message("provider.groupsClaim is for type OIDC; Globus is asked for a user's groups")
+        .message("provider.groupsClaim is for type OIDC; Globus is asked for a user's groups"),
+    validation = Rule::new("self.type == 'Globus' || !has(self.sessionRequirements)")
+        .message("provider.sessionRequirements is for type Globus; configure such a policy at your OpenID Connect provider")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct Provider {
@@ -224,6 +226,43 @@ pub struct Provider {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128))]
     pub groups_claim: Option<String>,
+
+    /// How users must log in at Globus, with type Globus only. Asked for at each login and checked after
+    /// it; tokens of programs must come from such a login, too. A change logs everybody out. Default:
+    /// nothing is required.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_requirements: Option<SessionRequirements>,
+}
+
+/// How users must log in at Globus. What is empty or false is not required.
+#[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[x_kube(
+    validation = Rule::new("has(self.singleDomain) || has(self.policies) || (has(self.mfa) && self.mfa)")
+        .message("provider.sessionRequirements must require something: name a domain in singleDomain or an id in policies, set mfa to true, or leave it out")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct SessionRequirements {
+    /// An identity of one of these domains must be logged in. Example: `[anl.gov]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 16),
+        inner(length(min = 1, max = 253), regex(pattern = r"^[A-Za-z0-9.-]+$"))
+    )]
+    #[schemars(extend("x-kubernetes-list-type" = "set"))]
+    pub single_domain: Vec<String>,
+
+    /// Ids of Globus authentication policies, all of which must be met.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 16),
+        inner(length(min = 1, max = 64), regex(pattern = r"^[A-Za-z0-9-]+$"))
+    )]
+    #[schemars(extend("x-kubernetes-list-type" = "set"))]
+    pub policies: Vec<String>,
+
+    /// Whether there must be a second factor. Default: false.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub mfa: bool,
 }
 
 /// The kind of an identity provider.

@@ -4,6 +4,7 @@ use axum::body::Body;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use globus_auth_core::identity::Identity;
+use globus_auth_core::oauth::globus::requirements::SessionRequirements;
 use globus_auth_core::random;
 use http::header::{self, HeaderValue};
 use http::request::Parts;
@@ -76,6 +77,50 @@ pub(crate) fn not_allowed(live: &Live, identity: &Identity) -> Page {
         ))
         .link("Sign in with another account", other_account_address("/"))
         .post("Sign out", SIGN_OUT_PATH)
+}
+
+/// 403: the token is good, and its user must do more at the provider. In the form that clients of
+/// Globus services understand (Globus Auth Requirements Error).
+pub(crate) fn step_up(requirements: &SessionRequirements) -> Page {
+    Page::new(
+        StatusCode::FORBIDDEN,
+        "insufficient_session",
+        "More is needed than this token",
+    )
+    .paragraph(
+        "The token is valid, but its user must log in at Globus once more, in the way that \
+         authorization_parameters says.",
+    )
+    .members(requirements.to_error())
+}
+
+/// 403: the login session is not what is required.
+pub(crate) fn session_requirements(path: &str) -> Page {
+    Page::new(
+        StatusCode::FORBIDDEN,
+        "session_requirements",
+        "This sign-in is not enough",
+    )
+    .paragraph(
+        "This service asks for a sign-in with a certain account or a second factor, and Globus says that \
+         yours was without. Sign in again as Globus asks.",
+    )
+    .link("Sign in again", other_account_address(path))
+}
+
+/// 503: whether the user may enter depends on groups that nobody can ask about just now.
+pub(crate) fn groups_unknown(live: &Live, path: &str) -> Page {
+    Page::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "groups_unavailable",
+        "Your groups are not known just now",
+    )
+    .paragraph(format!(
+        "You are signed in, but {} does not tell which groups you are in, and this service is for certain \
+         groups. Try again in a minute.",
+        live.provider.name()
+    ))
+    .link("Try again", start_address(path))
 }
 
 /// 403: the address does not count.

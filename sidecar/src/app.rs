@@ -25,6 +25,7 @@ use crate::live::{Live, Tools};
 use crate::metrics::Metrics;
 use crate::pages::Format;
 use crate::redirect::ReturnTo;
+use crate::workload_refusal::Asker;
 use crate::{RESERVED_PREFIX, answers, endpoints, login, tunnel};
 use globus_auth_core::runtime::telemetry::Chain;
 
@@ -179,6 +180,10 @@ impl Proxy {
                 let challenge = || answers::challenge(&live, challenge, &request);
                 anonymous("challenge", known.unwrap_or_else(challenge))
             }
+            Decision::StepUp(requirements) => {
+                let page = answers::step_up(&requirements);
+                anonymous("step_up", page.respond(Format::Json, host))
+            }
             Decision::Unavailable => {
                 let path = ReturnTo::from_request(request.uri(), &live.external).into_path();
                 let page = answers::provider_down(&live, &path);
@@ -218,8 +223,10 @@ impl App {
         if is_foreign_upgrade(&request, permit, live) {
             return answers::foreign_origin().respond(format, host);
         }
+        let asker = Asker::of(&request, permit, live);
         match self.upstream.forward(permit, live, request).await {
-            Ok(mut response) => {
+            Ok(response) => {
+                let mut response = asker.answer(self, live, response).await;
                 if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                     let (app, identity) = (Arc::clone(self), permit.identity().cloned());
                     let ended = async move {

@@ -6,18 +6,16 @@ use std::time::Duration;
 use globus_auth_core::clock::{Clock, UnixSeconds};
 use globus_auth_core::identity::{Identity, ServiceAccount};
 use globus_auth_core::oauth::claims::Claims;
-use globus_auth_core::oauth::introspection::{self, NotActive};
+use globus_auth_core::oauth::globus::requirements::SessionRequirements;
 use globus_auth_core::oauth::jwks::{BadKeySet, KeySet};
 use globus_auth_core::oauth::jwt::{self, Expected, SignatureAlgorithm};
-use globus_auth_core::runtime::http_client::HttpClient;
 use globus_auth_core::sidecar_config::{Bearer as Config, JwtIssuer, ServiceAccountAccess};
 use globus_auth_core::url::Issuer;
-use http::StatusCode;
 use http::header::{self, HeaderMap};
 use quick_cache::sync::Cache;
-use secrecy::ExposeSecret;
 
 use crate::decide::Credentials;
+use crate::globus::{GlobusError, GroupsOfBearer, Introspected, consent_to_groups};
 use crate::key_source::KeySource;
 use crate::live::Tools;
 use crate::provider::Provider;
@@ -31,7 +29,6 @@ pub(crate) struct BearerVerifier {
     issuers: Vec<(JwtIssuer, KeySource)>,
     cluster: Option<Cluster>,
     provider: Arc<Provider>,
-    http: HttpClient,
     clock: Arc<dyn Clock>,
     introspected: Cache<TokenDigest, Answer>,
 }
@@ -52,8 +49,16 @@ type TokenDigest = [u8; 32];
 /// What the provider said of a token.
 #[derive(Clone, Debug)]
 struct Answer {
-    identity: Option<Identity>,
+    worth: Worth,
     valid_until: UnixSeconds,
+}
+
+#[derive(Clone, Debug)]
+enum Worth {
+    Identity(Identity),
+    /// The token is good, and its user must do more at the provider.
+    Insufficient(SessionRequirements),
+    Nothing,
 }
 
 /// The token in an `Authorization` header (RFC 6750 §2.1). The scheme is case-insensitive (RFC 9110
@@ -85,7 +90,6 @@ impl BearerVerifier {
             issuers,
             cluster: service_accounts.map(Cluster::new).transpose()?,
             provider,
-            http: tools.http.clone(),
             clock: Arc::clone(&tools.clock),
             introspected: Cache::new(MAX_REMEMBERED),
         })
@@ -118,6 +122,7 @@ impl BearerVerifier {
                 Credentials::Undecided => undecided = true,
                 decided @ (Credentials::Absent
                 | Credentials::Bearer(_)
+                | Credentials::InsufficientBearer(_)
                 | Credentials::Session(_)) => return decided,
             }
         }
@@ -196,54 +201,56 @@ impl BearerVerifier {
     }
 
     async fn ask(&self, token: &str, rules: &Rules) -> Result<Answer, IntrospectError> {
-        let token_endpoint = self
+        let globus = self.provider.globus().ok_or(IntrospectError::NotGlobus)?;
+        let endpoint = self
             .provider
             .token_endpoint()
             .await
             .map_err(IntrospectError::Discover)?;
-        let provider = self.provider.config();
-        let request = introspection::request(
-            &introspection::globus_endpoint(&token_endpoint),
-            &provider.client_id,
-            provider.client_secret.expose_secret(),
-            token,
-        )
-        .map_err(IntrospectError::Request)?;
-        let response = self
-            .http
-            .send(request)
-            .await
-            .map_err(IntrospectError::Send)?;
+        let config = self.provider.config();
         let now = self.clock.now();
-        match response.status() {
-            StatusCode::OK => {}
-            // Globus tells only a service that a token is for. To others it says that they are no client,
-            // as it would if our secret were wrong.
-            StatusCode::UNAUTHORIZED => {
-                tracing::warn!(
-                    "the provider would not tell about a bearer token: it is for another service, or our client \
-                     secret is wrong"
-                );
-                return Ok(Answer::refused(now));
+        let active = match globus
+            .introspect(config, &endpoint, token, now)
+            .await
+            .map_err(IntrospectError::Globus)?
+        {
+            Introspected::Active(active) => active,
+            Introspected::Insufficient => {
+                let requirements = config.session_requirements.clone();
+                return Ok(Answer::brief(Worth::Insufficient(requirements), now));
             }
-            status => return Err(IntrospectError::Status { status }),
+            Introspected::Refused => return Ok(Answer::brief(Worth::Nothing, now)),
+        };
+        let reading = self.provider.reading(rules);
+        let Ok(mut identity) = Identity::from_claims(&active.claims, &reading, now) else {
+            return Ok(Answer::brief(Worth::Nothing, now));
+        };
+        // Who enters by another rule is not asked about groups.
+        if rules.has_groups() && !rules.allow(&identity, now) {
+            let asked = globus
+                .groups_of_bearer(config, &endpoint, (&identity, token), rules, now)
+                .await;
+            match (asked, globus.last_known(&identity, now)) {
+                (Ok(GroupsOfBearer::Known(groups)), _) => identity.groups = groups,
+                (Ok(GroupsOfBearer::ConsentRequired), _) => {
+                    return Ok(Answer::brief(Worth::Insufficient(consent_to_groups()), now));
+                }
+                (Err(error), Some(known)) => {
+                    tracing::warn!(error = %Chain(&error), "failed to ask about the groups of a user; the last known ones count for a while");
+                    identity.groups = known;
+                }
+                (Err(error), None) => return Err(IntrospectError::Globus(error)),
+            }
         }
-        match introspection::parse(response.body(), &provider.issuer, &provider.client_id, now) {
-            Ok(active) => {
-                let reading = self.provider.reading(rules);
-                let identity = Identity::from_claims(&active.claims, &reading, now).ok();
-                let valid_until = now.after(POSITIVE_TTL).min(active.expires_at);
-                Ok(Answer {
-                    identity,
-                    valid_until,
-                })
-            }
-            Err(NotActive::Parse(error)) => Err(IntrospectError::Parse(error)),
-            Err(reason) => {
-                tracing::debug!(%reason, "refused a bearer token");
-                Ok(Answer::refused(now))
-            }
-        }
+        Ok(Answer {
+            worth: Worth::Identity(identity),
+            valid_until: now.after(POSITIVE_TTL).min(active.expires_at),
+        })
+    }
+
+    /// Forgets what is known of `token`, because the workload answered 401 or its user signed out.
+    pub(crate) fn forget(&self, token: &str) {
+        self.introspected.remove(&digest(token));
     }
 }
 
@@ -287,16 +294,20 @@ fn service_account(claims: &Claims) -> Option<ServiceAccount> {
 }
 
 impl Answer {
-    fn refused(now: UnixSeconds) -> Self {
+    /// One that may be another soon: clocks differ, and users do what they are asked to.
+    fn brief(worth: Worth, now: UnixSeconds) -> Self {
         Self {
-            identity: None,
+            worth,
             valid_until: now.after(NEGATIVE_TTL),
         }
     }
 
     fn credentials(self) -> Credentials {
-        self.identity
-            .map_or(Credentials::InvalidBearer, Credentials::Bearer)
+        match self.worth {
+            Worth::Identity(identity) => Credentials::Bearer(identity),
+            Worth::Insufficient(requirements) => Credentials::InsufficientBearer(requirements),
+            Worth::Nothing => Credentials::InvalidBearer,
+        }
     }
 }
 
@@ -330,12 +341,8 @@ pub(crate) enum BadCluster {
 enum IntrospectError {
     #[error("failed to find the introspection endpoint")]
     Discover(#[source] crate::provider::LoginError),
-    #[error("failed to parse the introspection response")]
-    Parse(#[source] serde_json::Error),
-    #[error("failed to make the introspection request")]
-    Request(#[source] http::Error),
-    #[error("failed to reach the introspection endpoint")]
-    Send(#[source] globus_auth_core::runtime::http_client::SendError),
-    #[error("the introspection endpoint answered with status {status}")]
-    Status { status: StatusCode },
+    #[error("failed to ask Globus")]
+    Globus(#[source] GlobusError),
+    #[error("only Globus is asked about opaque tokens")]
+    NotGlobus,
 }

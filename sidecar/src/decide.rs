@@ -1,6 +1,7 @@
 //! The decision about one request. Pure: everything it depends on is a parameter.
 
 use globus_auth_core::identity::Identity;
+use globus_auth_core::oauth::globus::requirements::SessionRequirements;
 use http::Method;
 
 use crate::intent::Intent;
@@ -14,6 +15,8 @@ pub(crate) enum Credentials {
     Absent,
     /// A bearer token that somebody vouches for.
     Bearer(Identity),
+    /// A bearer token that is good, whose user must do more at the provider before it counts.
+    InsufficientBearer(SessionRequirements),
     /// A bearer token that nobody vouches for.
     InvalidBearer,
     /// A session.
@@ -32,6 +35,8 @@ pub(crate) enum Decision {
     Deny(Identity),
     /// Hand it to the workload.
     Forward(Permit),
+    /// Tell a program what its user must do at the provider first: 403.
+    StepUp(SessionRequirements),
     /// Send the browser to log in.
     StartLogin,
     /// Nobody could be asked: 503. Never let in what could not be decided.
@@ -53,6 +58,7 @@ pub(crate) enum Challenge {
 pub(crate) struct Permit {
     identity: Option<Identity>,
     by: PermittedBy,
+    has_token_for_us: bool,
 }
 
 /// By what a request was admitted.
@@ -74,6 +80,12 @@ impl Permit {
 
     pub(crate) fn into_identity(self) -> Option<Identity> {
         self.identity
+    }
+
+    /// Whether the request has a bearer token that is, or may be, a key to this proxy: the workload
+    /// could use it against its user elsewhere.
+    pub(crate) const fn has_token_for_us(&self) -> bool {
+        self.has_token_for_us
     }
 
     pub(crate) const fn by(&self) -> PermittedBy {
@@ -99,6 +111,10 @@ pub(crate) fn decide(
     rules: &Rules,
     now: UnixSeconds,
 ) -> Decision {
+    let has_token_for_us = matches!(
+        credentials,
+        Credentials::Bearer(_) | Credentials::InsufficientBearer(_) | Credentials::Undecided
+    );
     let decision = decide_by_credentials(credentials, asked.intent, rules, now);
     let is_public = || {
         asked
@@ -111,6 +127,7 @@ pub(crate) fn decide(
     Decision::Forward(Permit {
         identity: None,
         by: PermittedBy::PublicRoute,
+        has_token_for_us,
     })
 }
 
@@ -123,6 +140,7 @@ fn decide_by_credentials(
     let (identity, by) = match credentials {
         Credentials::Absent => return without_session(intent),
         Credentials::InvalidBearer => return Decision::Challenge(Challenge::InvalidToken),
+        Credentials::InsufficientBearer(requirements) => return Decision::StepUp(requirements),
         Credentials::Undecided => return Decision::Unavailable,
         Credentials::Bearer(identity) => (identity, PermittedBy::Bearer),
         Credentials::Session(identity) => (identity, PermittedBy::Session),
@@ -131,6 +149,7 @@ fn decide_by_credentials(
         Decision::Forward(Permit {
             identity: Some(identity),
             by,
+            has_token_for_us: by == PermittedBy::Bearer,
         })
     };
     match (rules.judge(&identity, now), by, intent) {
@@ -192,6 +211,7 @@ mod tests {
                 let who = permit.identity().map_or("nobody", |one| &one.subject);
                 format!("forward {who} by {:?}", permit.by())
             }
+            Decision::StepUp(_) => "step up".to_owned(),
             Decision::StartLogin => "login".to_owned(),
             Decision::Unavailable => "unavailable".to_owned(),
         }
@@ -206,6 +226,11 @@ mod tests {
         "challenge InvalidToken"
     )]
     #[case(Credentials::InvalidBearer, Intent::Program, "challenge InvalidToken")]
+    #[case(
+        Credentials::InsufficientBearer(SessionRequirements::default()),
+        Intent::Program,
+        "step up"
+    )]
     #[case(Credentials::Undecided, Intent::Program, "unavailable")]
     #[case(Credentials::Undecided, Intent::Navigation, "unavailable")]
     fn without_an_identity_nothing_is_forwarded(

@@ -8,6 +8,7 @@ use axum::extract::State;
 use axum::response::IntoResponse;
 use axum::routing::{any, get};
 use globus_auth_core::identity::{Identity, NameDigest};
+use globus_auth_core::oauth::globus::requirements::SessionRequirements;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::request::Parts;
 use http::{Method, Response, StatusCode};
@@ -16,6 +17,7 @@ use url::form_urlencoded;
 
 use crate::app::App;
 use crate::authenticate::authenticate;
+use crate::bearer;
 use crate::cookie;
 use crate::decide::{Asked, Challenge, Decision, decide};
 use crate::intent::{Intent, is_cross_site};
@@ -168,6 +170,9 @@ fn end_session(app: &App, live: &Live, headers: &HeaderMap, response: &mut Respo
         app.ended.end(session.id);
         tracing::info!(user = %session.identity.subject, "a user signed out");
     }
+    if let Some(token) = bearer::token(headers) {
+        live.bearer.forget(token);
+    }
     response
         .headers_mut()
         .extend(cookie::clear(cookie::SESSION));
@@ -182,12 +187,17 @@ async fn not_found(State(app): State<Arc<App>>, request: Parts) -> Response<Body
 enum Refusal {
     Challenge(Challenge),
     NotAllowed,
+    StepUp(SessionRequirements),
     Unavailable,
 }
 
 impl Refusal {
     fn plain(&self, live: &Live) -> Response<Body> {
         let mut response = match self {
+            Self::StepUp(requirements) => {
+                return answers::step_up(requirements)
+                    .respond(Format::Json, live.external.authority());
+            }
             Self::Challenge(_) | Self::NotAllowed => {
                 plain(StatusCode::UNAUTHORIZED, "Unauthorized")
             }
@@ -195,7 +205,10 @@ impl Refusal {
         };
         let error = match self {
             Self::Challenge(Challenge::InvalidToken) => ", error=\"invalid_token\"",
-            Self::Challenge(Challenge::Missing) | Self::NotAllowed | Self::Unavailable => "",
+            Self::Challenge(Challenge::Missing)
+            | Self::NotAllowed
+            | Self::StepUp(_)
+            | Self::Unavailable => "",
         };
         let challenge = format!("Bearer realm=\"{}\"{error}", live.proxy.name);
         if response.status() == StatusCode::UNAUTHORIZED
@@ -234,6 +247,7 @@ async fn check(
         Decision::Challenge(challenge) => Err(Refusal::Challenge(challenge)),
         Decision::StartLogin => Err(Refusal::Challenge(Challenge::Missing)),
         Decision::Deny(_) => Err(Refusal::NotAllowed),
+        Decision::StepUp(requirements) => Err(Refusal::StepUp(requirements)),
         Decision::Unavailable => Err(Refusal::Unavailable),
     }
 }

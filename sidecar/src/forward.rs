@@ -14,7 +14,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use crate::cookie;
-use crate::decide::{Permit, PermittedBy};
+use crate::decide::Permit;
 use crate::headers;
 use crate::live::Live;
 
@@ -102,7 +102,7 @@ impl Upstream {
         // hyper answers `100-continue` itself as soon as the workload wants the body.
         headers.remove(header::EXPECT);
         cookie::strip_ours(headers);
-        if permit.by() == PermittedBy::Bearer {
+        if permit.has_token_for_us() {
             // It is a key to this proxy; a workload could use it against the user elsewhere.
             headers.remove(header::AUTHORIZATION);
         }

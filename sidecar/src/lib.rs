@@ -4,9 +4,9 @@
 //! |---|---|
 //! | `app` | the order in which a request is treated |
 //! | `decide`, `rules`, `intent`, `headers`, `cookie`, `redirect`, `listeners` | pure rules |
-//! | `authenticate`, `bearer`, `provider`, `key_source`, `refreshed` | who it is |
-//! | `login`, `endpoints`, `answers`, `pages` | what is answered by us |
-//! | `forward`, `tunnel` | what is answered by the workload |
+//! | `authenticate`, `bearer`, `provider`, `globus`, `key_source`, `refreshed` | who it is |
+//! | `login`, `step_up`, `endpoints`, `answers`, `pages` | what is answered by us |
+//! | `forward`, `tunnel`, `workload_refusal` | what is answered by the workload |
 //! | `live`, `reload` | the configuration in force |
 //! | `server`, `probe`, `exposure`, `report`, `status` | the pod around it |
 
@@ -21,6 +21,7 @@ mod ended;
 mod endpoints;
 mod exposure;
 mod forward;
+mod globus;
 mod headers;
 mod intent;
 mod key_source;
@@ -38,7 +39,9 @@ mod report;
 mod rules;
 mod server;
 mod status;
+mod step_up;
 mod tunnel;
+mod workload_refusal;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

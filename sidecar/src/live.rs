@@ -26,6 +26,7 @@ pub(crate) struct Live {
     pub(crate) limits: Limits,
     pub(crate) sessions: Sealer,
     pub(crate) transactions: Sealer,
+    pub(crate) step_ups: Sealer,
     pub(crate) provider: Arc<Provider>,
     pub(crate) bearer: Arc<BearerVerifier>,
     pub(crate) upstream: config::Upstream,
@@ -57,13 +58,16 @@ impl Live {
             .iter()
             .map(|key| (key.id, key.key.bytes().clone()))
             .collect();
-        // A cookie belongs to one proxy, one provider and one client there: change any of them, and
-        // everybody logs in again.
-        let binding = [
+        // A cookie belongs to one proxy, one provider, one client there and what a login had to have:
+        // change any of them, and everybody logs in again.
+        let requirements = &config.provider.session_requirements;
+        let requirements = (!requirements.is_empty()).then(|| requirements.to_error().to_string());
+        let mut binding = vec![
             config.proxy.uid.as_str(),
             config.provider.issuer.as_str(),
             config.provider.client_id.as_str(),
         ];
+        binding.extend(requirements.as_deref());
         let sealer = |purpose| {
             Sealer::new(
                 &keys,
@@ -84,6 +88,7 @@ impl Live {
             },
             sessions: sealer("session").map_err(BadLive::Keys)?,
             transactions: sealer("login").map_err(BadLive::Keys)?,
+            step_ups: sealer("step-up").map_err(BadLive::Keys)?,
             operator: Operator {
                 http: HttpClient::with_authorities(&config.operator.certificate_authorities)
                     .map_err(BadLive::Operator)?,

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::State;
-use globus_auth_core::identity::BadIdentity;
+use globus_auth_core::identity::{BadIdentity, Groups, Identity};
 use globus_auth_core::oauth::authorization_code::Prompt;
 use globus_auth_core::oauth::callback::{AuthorizationError, AuthorizationResponse};
+use globus_auth_core::oauth::globus::requirements::SessionRequirements;
 use globus_auth_core::session::Session;
 use globus_auth_core::transaction::{self, LoginTransaction};
 use http::header::{self, HeaderMap, HeaderValue};
@@ -21,8 +22,9 @@ use crate::authenticate::{session, session_cookie};
 use crate::cookie;
 use crate::live::Live;
 use crate::pages::{Format, Page, protect};
-use crate::provider::LoginError;
+use crate::provider::{LoggedIn, LoginError};
 use crate::redirect::ReturnTo;
+use crate::step_up;
 use globus_auth_core::runtime::telemetry::Chain;
 
 /// Sends a browser that asked for a page to log in first.
@@ -33,7 +35,11 @@ use globus_auth_core::runtime::telemetry::Chain;
 pub(crate) async fn interrupt(app: &App, live: &Live, request: &Parts) -> Response<Body> {
     let return_to = ReturnTo::from_request(&request.uri, &live.external);
     if has_external_name(request, live) {
-        begin(app, live, &request.headers, return_to, Prompt::Default).await
+        let wanted = Wanted {
+            return_to,
+            ..Wanted::default()
+        };
+        begin(app, live, &request.headers, wanted).await
     } else {
         redirect(
             &live
@@ -61,7 +67,41 @@ fn has_external_name(request: &Parts, live: &Live) -> bool {
     })
 }
 
-/// `GET /oauth2/start?rd=…[&prompt=login]`.
+/// What a login is to be like.
+struct Wanted {
+    return_to: ReturnTo,
+    prompt: Prompt,
+    /// What the login session must have beyond what is always required.
+    requirements: SessionRequirements,
+}
+
+impl Default for Wanted {
+    fn default() -> Self {
+        Self {
+            return_to: ReturnTo::start_page(),
+            prompt: Prompt::Default,
+            requirements: SessionRequirements::default(),
+        }
+    }
+}
+
+/// Sends a person to log in as a workload demands, and back to the page that it would not show.
+pub(crate) async fn again(
+    app: &App,
+    live: &Live,
+    headers: &HeaderMap,
+    return_to: ReturnTo,
+    requirements: SessionRequirements,
+) -> Response<Body> {
+    let wanted = Wanted {
+        return_to,
+        prompt: Prompt::Default,
+        requirements,
+    };
+    begin(app, live, headers, wanted).await
+}
+
+/// `GET /oauth2/start?rd=…[&prompt=login][&step_up=…]`.
 pub(crate) async fn start(State(app): State<Arc<App>>, request: Parts) -> Response<Body> {
     let live = app.live();
     let parameter = |name| query_parameter(&request, name);
@@ -72,7 +112,14 @@ pub(crate) async fn start(State(app): State<Arc<App>>, request: Parts) -> Respon
         Some("login") => Prompt::Login,
         Some(_) | None => Prompt::Default,
     };
-    begin(&app, &live, &request.headers, return_to, prompt).await
+    let requirements = parameter(step_up::PARAMETER)
+        .and_then(|value| step_up::open(&value, &live.step_ups, app.clock.now()));
+    let wanted = Wanted {
+        return_to,
+        prompt,
+        requirements: requirements.unwrap_or_default(),
+    };
+    begin(&app, &live, &request.headers, wanted).await
 }
 
 /// The first parameter of this name in the query.
@@ -83,20 +130,23 @@ pub(crate) fn query_parameter(request: &Parts, name: &str) -> Option<String> {
         .map(|(_, value)| value.into_owned())
 }
 
-async fn begin(
-    app: &App,
-    live: &Live,
-    headers: &HeaderMap,
-    return_to: ReturnTo,
-    prompt: Prompt,
-) -> Response<Body> {
+async fn begin(app: &App, live: &Live, headers: &HeaderMap, wanted: Wanted) -> Response<Body> {
     let host = live.external.authority();
     let now = app.clock.now();
+    let Wanted {
+        return_to,
+        prompt,
+        requirements,
+    } = wanted;
     let return_to = return_to.into_path();
     let Ok(transaction) = LoginTransaction::start(return_to.clone(), now) else {
         return answers::internal_error().respond(Format::of(headers), host);
     };
-    let address = match live.provider.authorization_url(&transaction, prompt).await {
+    let address = match live
+        .provider
+        .authorization_url(&transaction, prompt, &requirements)
+        .await
+    {
         Ok(address) => address,
         Err(error) => {
             return failed(app, live, &error, &return_to).respond(Format::of(headers), host);
@@ -218,17 +268,28 @@ async fn complete(
 ) -> Response<Body> {
     let host = live.external.authority();
     let now = app.clock.now();
-    let identity = match live
+    let LoggedIn {
+        mut identity,
+        groups_are_unknown,
+    } = match live
         .provider
         .redeem(code, issuer, transaction, &live.rules, now)
         .await
     {
-        Ok(identity) => identity,
+        Ok(logged_in) => logged_in,
         Err(error) => {
             return failed(app, live, &error, &transaction.return_to)
                 .respond(Format::of(headers), host);
         }
     };
+    if groups_are_unknown {
+        keep_groups_of_session(app, live, headers, &mut identity);
+        if !live.rules.allow(&identity, now) {
+            app.metrics.login("groups_unknown");
+            return answers::groups_unknown(live, &transaction.return_to)
+                .respond(Format::of(headers), host);
+        }
+    }
     if !live.rules.allow(&identity, now) {
         app.metrics.login("not_allowed");
         tracing::info!(user = %identity.subject, "refused a login: not on the list");
@@ -248,6 +309,19 @@ async fn complete(
     response
 }
 
+/// While the provider does not tell about groups, what it told for the session before counts, as long as
+/// it would have counted there.
+fn keep_groups_of_session(app: &App, live: &Live, headers: &HeaderMap, identity: &mut Identity) {
+    let now = app.clock.now();
+    let before = session(headers, live, &app.ended, now).map(|session| session.identity);
+    if let Some(before) = before.filter(|before| before.subject == identity.subject) {
+        identity.groups = Groups {
+            asked_at: now,
+            ..before.groups
+        };
+    }
+}
+
 fn refused(app: &App, live: &Live, error: AuthorizationError) -> Page {
     app.metrics.login("refused_by_provider");
     tracing::info!(oauth.error = error.as_str(), "the provider refused a login");
@@ -262,6 +336,8 @@ fn failed(app: &App, live: &Live, error: &LoginError, return_to: &str) -> Page {
     tracing::warn!(error = %Chain(error), category = error.category(), request_id = %reference, "a login failed");
     let page = if let LoginError::Identity(BadIdentity::EmailNotVerified) = error {
         answers::email_not_verified(live, return_to)
+    } else if let LoginError::SessionRequirements = error {
+        answers::session_requirements(return_to)
     } else if error.is_outage() {
         answers::provider_down(live, return_to)
     } else {

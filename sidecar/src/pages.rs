@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use crate::intent::wants_page;
 
@@ -24,6 +24,8 @@ pub(crate) struct Page {
     pub(crate) actions: Vec<Action>,
     /// Found again in the log.
     pub(crate) reference: Option<String>,
+    /// Further members of the JSON form.
+    pub(crate) members: Map<String, Value>,
 }
 
 /// Who reads the answer.
@@ -72,6 +74,7 @@ impl Page {
             paragraphs: vec![],
             actions: vec![],
             reference: None,
+            members: Map::new(),
         }
     }
 
@@ -96,6 +99,14 @@ impl Page {
             label,
             href: href.into(),
         });
+        self
+    }
+
+    #[must_use]
+    pub(crate) fn members(mut self, members: Value) -> Self {
+        if let Value::Object(members) = members {
+            self.members = members;
+        }
         self
     }
 
@@ -138,8 +149,11 @@ impl Page {
     fn json(&self) -> Response<Body> {
         let message = self.paragraphs.first().map_or(self.title, String::as_str);
         let mut body = json!({"error": self.code, "message": message});
-        if let (Some(members), Some(reference)) = (body.as_object_mut(), &self.reference) {
-            members.insert("request_id".to_owned(), json!(reference));
+        if let Some(members) = body.as_object_mut() {
+            members.extend(self.members.clone());
+            if let Some(reference) = &self.reference {
+                members.insert("request_id".to_owned(), json!(reference));
+            }
         }
         self.response(
             format!("{body}\n"),
@@ -252,7 +266,7 @@ mod tests {
         let response = page().respond(Format::of(&HeaderMap::new()), "mlflow.example.org");
         assert_eq!(response.headers()[header::CONTENT_TYPE], "application/json");
         assert_eq!(response.headers()[header::CACHE_CONTROL], "no-store");
-        let json: serde_json::Value = serde_json::from_str(&body(response).await).unwrap();
+        let json: Value = serde_json::from_str(&body(response).await).unwrap();
         assert_eq!(
             json,
             json!({"error": "access_denied", "message": "The account <b>mallory</b> is not on the list.", "request_id": "abc"})

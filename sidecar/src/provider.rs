@@ -5,18 +5,21 @@ use std::sync::Arc;
 use globus_auth_core::clock::UnixSeconds;
 use globus_auth_core::identity::{BadIdentity, Identity, Reading};
 use globus_auth_core::oauth::authorization_code::{
-    AuthorizationCodeClient, BadRegistration, Prompt, RedeemError, Registration, Tokens,
+    AuthorizationCodeClient, BadRegistration, OtherToken, Prompt, RedeemError, Registration, Tokens,
 };
 use globus_auth_core::oauth::claims::Claims;
+use globus_auth_core::oauth::globus::requirements::SessionRequirements;
 use globus_auth_core::oauth::id_token::{self, BadIdToken, Login};
 use globus_auth_core::oauth::metadata::ProviderMetadata;
 use globus_auth_core::runtime::http_client::{HttpClient, SendError};
+use globus_auth_core::runtime::telemetry::Chain;
 use globus_auth_core::sidecar_config::{Provider as Config, ProviderKind};
 use globus_auth_core::transaction::LoginTransaction;
 use globus_auth_core::url::ExternalUrl;
 use http::{Request, StatusCode, header};
 use url::Url;
 
+use crate::globus::{Globus, GlobusError, Introspected};
 use crate::key_source::{FetchError, KeySource, MAX_AGE, get};
 use crate::refreshed::Refreshed;
 use crate::rules::Rules;
@@ -30,6 +33,15 @@ pub(crate) struct Provider {
     http: HttpClient,
     discovered: Refreshed<Discovered, DiscoverError>,
     keys: Arc<KeySource>,
+    globus: Option<Globus>,
+}
+
+/// Who logged in.
+#[derive(Debug)]
+pub(crate) struct LoggedIn {
+    pub(crate) identity: Identity,
+    /// Whether rules name groups and the provider would not tell which the user is in.
+    pub(crate) groups_are_unknown: bool,
 }
 
 #[derive(Debug)]
@@ -42,7 +54,12 @@ impl Provider {
     pub(crate) fn new(config: Config, external: &ExternalUrl, http: HttpClient) -> Self {
         let keys = Arc::new(KeySource::new(config.issuer.clone(), http.clone()));
         let redirect_uri = external.join(crate::CALLBACK_PATH);
+        let globus = match config.kind {
+            ProviderKind::Globus => Some(Globus::new(&config, http.clone())),
+            ProviderKind::OIDC => None,
+        };
         Self {
+            globus,
             config,
             redirect_uri,
             http,
@@ -62,6 +79,7 @@ impl Provider {
             scopes,
             email_verification,
             groups_claim,
+            session_requirements,
         } = other;
         self.config.kind == *kind
             && self.config.issuer == *issuer
@@ -70,6 +88,7 @@ impl Provider {
             && self.config.scopes == *scopes
             && self.config.email_verification == *email_verification
             && self.config.groups_claim == *groups_claim
+            && self.config.session_requirements == *session_requirements
             && self.redirect_uri == external.join(crate::CALLBACK_PATH)
     }
 
@@ -93,9 +112,13 @@ impl Provider {
         &self,
         transaction: &LoginTransaction,
         prompt: Prompt,
+        requirements: &SessionRequirements,
     ) -> Result<Url, LoginError> {
         let discovered = self.discovered().await?;
-        Ok(discovered.client.authorization_url(transaction, prompt))
+        let requirements = self.config.session_requirements.clone().and(requirements);
+        Ok(discovered
+            .client
+            .authorization_url(transaction, prompt, &requirements))
     }
 
     /// Where a browser goes to log out of the provider itself, if there is such an address. Nothing is
@@ -130,7 +153,7 @@ impl Provider {
         transaction: &LoginTransaction,
         rules: &Rules,
         now: UnixSeconds,
-    ) -> Result<Identity, LoginError> {
+    ) -> Result<LoggedIn, LoginError> {
         let discovered = self.discovered().await?;
         self.check_response_issuer(issuer, &discovered.metadata)?;
         let tokens = discovered
@@ -163,13 +186,57 @@ impl Provider {
             self.add_userinfo(&mut claims, &tokens, &discovered.metadata)
                 .await?;
         }
-        Identity::from_claims(&claims, &reading, now).map_err(LoginError::Identity)
+        let mut identity =
+            Identity::from_claims(&claims, &reading, now).map_err(LoginError::Identity)?;
+        let Some(globus) = &self.globus else {
+            return Ok(LoggedIn {
+                identity,
+                groups_are_unknown: false,
+            });
+        };
+        self.check_requirements(globus, &tokens, &discovered.metadata, now)
+            .await?;
+        let groups_are_unknown = rules.has_groups()
+            && !add_groups(globus, &mut identity, &tokens.other_tokens, rules, now).await;
+        Ok(LoggedIn {
+            identity,
+            groups_are_unknown,
+        })
     }
 
     /// What `rules` want to know of this provider's identities.
     pub(crate) fn reading<'a>(&'a self, rules: &'a Rules) -> Reading<'a> {
         let claim = self.config.groups_claim.as_deref();
         rules.reading(self.config.email_verification, claim)
+    }
+
+    /// Globus is asked for sessions that meet the requirements; whether it gave one, only it can say.
+    async fn check_requirements(
+        &self,
+        globus: &Globus,
+        tokens: &Tokens,
+        metadata: &ProviderMetadata,
+        now: UnixSeconds,
+    ) -> Result<(), LoginError> {
+        if self.config.session_requirements.is_empty() {
+            return Ok(());
+        }
+        let token = tokens.access_token.secret();
+        let introspected = globus
+            .introspect(&self.config, &metadata.token_endpoint, token, now)
+            .await
+            .map_err(LoginError::Introspect)?;
+        match introspected {
+            Introspected::Active(_) => Ok(()),
+            Introspected::Insufficient | Introspected::Refused => {
+                Err(LoginError::SessionRequirements)
+            }
+        }
+    }
+
+    /// What is asked of Globus, if that is the provider.
+    pub(crate) fn globus(&self) -> Option<&Globus> {
+        self.globus.as_ref()
     }
 
     /// RFC 9207 §2.4: a response that names another issuer belongs to a mix-up; so does one without
@@ -251,6 +318,33 @@ impl Provider {
     }
 }
 
+/// Adds the groups, or the last that were known while Globus does not tell; false if there are none.
+async fn add_groups(
+    globus: &Globus,
+    identity: &mut Identity,
+    tokens: &[OtherToken],
+    rules: &Rules,
+    now: UnixSeconds,
+) -> bool {
+    match globus.groups_at_login(identity, tokens, rules, now).await {
+        Ok(groups) => {
+            identity.groups = groups;
+            true
+        }
+        Err(error) => {
+            tracing::warn!(error = %Chain(&error), "failed to ask about the groups of a user");
+            identity.groups.asked_at = now;
+            match globus.last_known(identity, now) {
+                Some(known) => {
+                    identity.groups = known;
+                    true
+                }
+                None => false,
+            }
+        }
+    }
+}
+
 /// Why a provider is not known.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DiscoverError {
@@ -269,12 +363,16 @@ pub(crate) enum LoginError {
     IdToken(#[source] BadIdToken),
     #[error("the provider names no identity that counts")]
     Identity(#[source] BadIdentity),
+    #[error("failed to ask about the login session")]
+    Introspect(#[source] GlobusError),
     #[error("failed to get the provider's keys")]
     Keys(#[source] Arc<FetchError>),
     #[error("failed to redeem the code")]
     Redeem(#[source] RedeemError<SendError>),
     #[error("the authorization response names another issuer, or none although it must")]
     ResponseIssuer,
+    #[error("the login session does not meet provider.sessionRequirements")]
+    SessionRequirements,
     #[error("failed to reach the userinfo endpoint")]
     SendUserinfo(#[source] SendError),
     #[error("the userinfo endpoint did not answer with claims")]
@@ -288,6 +386,7 @@ impl LoginError {
     pub(crate) fn is_outage(&self) -> bool {
         match self {
             Self::Discover(_)
+            | Self::Introspect(_)
             | Self::Keys(_)
             | Self::SendUserinfo(_)
             | Self::Redeem(RedeemError::Send(_) | RedeemError::Parse) => true,
@@ -295,6 +394,7 @@ impl LoginError {
             | Self::IdToken(_)
             | Self::Identity(_)
             | Self::ResponseIssuer
+            | Self::SessionRequirements
             | Self::Userinfo
             | Self::UserinfoSubject => false,
         }
@@ -306,9 +406,11 @@ impl LoginError {
             Self::Discover(_) => "discover",
             Self::IdToken(_) => "id_token",
             Self::Identity(_) => "identity",
+            Self::Introspect(_) => "introspect",
             Self::Keys(_) => "keys",
             Self::Redeem(_) => "redeem",
             Self::ResponseIssuer => "response_issuer",
+            Self::SessionRequirements => "session_requirements",
             Self::SendUserinfo(_) | Self::Userinfo | Self::UserinfoSubject => "userinfo",
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use globus_auth_core::clock::UnixSeconds;
 use globus_auth_core::email::{Email, EmailDomain};
 use globus_auth_core::identity::{
-    EmailVerification, Identity, NameDigest, Reading, ServiceAccount,
+    EmailVerification, Groups, Identity, NameDigest, Reading, ServiceAccount,
 };
 use globus_auth_core::sidecar_config::{Access, PathMatch, PublicRoute};
 use http::Method;
@@ -143,6 +143,25 @@ impl Rules {
         }
     }
 
+    /// Those of the groups `names` that a rule has, as they are `now`.
+    pub(crate) fn groups_among<'a>(
+        &self,
+        names: impl Iterator<Item = &'a str>,
+        now: UnixSeconds,
+    ) -> Groups {
+        Groups::of(names, &self.group_names, now)
+    }
+
+    /// Whether any rule is about groups.
+    pub(crate) fn has_groups(&self) -> bool {
+        !self.groups.is_empty()
+    }
+
+    /// Whether only identities of certain providers count.
+    pub(crate) fn pins_providers(&self) -> bool {
+        !self.identity_providers.is_empty()
+    }
+
     /// The names of those of the identity's groups that a rule names, sorted.
     pub(crate) fn group_names(&self, identity: &Identity) -> Vec<&str> {
         let digests = identity.groups.names.iter();
@@ -209,7 +228,6 @@ const ASK_AGAIN_AFTER: Duration = Duration::from_mins(1);
 
 #[cfg(test)]
 mod tests {
-    use globus_auth_core::identity::Groups;
     use globus_auth_core::sidecar_config::{GroupAccess, ServiceAccountAccess};
     use rstest::rstest;
     use serde_json::json;

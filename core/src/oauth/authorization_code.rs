@@ -15,6 +15,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use super::globus::requirements::SessionRequirements;
 use super::metadata::{ClientAuthentication, ProviderMetadata};
 use crate::transaction::LoginTransaction;
 
@@ -54,6 +55,23 @@ pub struct Tokens {
     pub access_token: AccessToken,
     /// Unverified.
     pub id_token: SecretString,
+    /// Tokens for further resource servers, as Globus returns them beside the first.
+    pub other_tokens: Vec<OtherToken>,
+}
+
+/// An access token for a further resource server. What else came with it is dropped.
+#[derive(Clone, Deserialize)]
+pub struct OtherToken {
+    /// Whom it is for.
+    pub resource_server: String,
+    /// The token.
+    pub access_token: SecretString,
+}
+
+impl std::fmt::Debug for OtherToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "OtherToken({:?})", self.resource_server)
+    }
 }
 
 impl AuthorizationCodeClient {
@@ -90,17 +108,28 @@ impl AuthorizationCodeClient {
     ///
     /// PKCE with `S256` is always sent, also to providers that do not advertise it, such as Globus: a
     /// provider that does not know the parameters must ignore them (RFC 6749 §3.1).
-    pub fn authorization_url(&self, transaction: &LoginTransaction, prompt: Prompt) -> Url {
+    pub fn authorization_url(
+        &self,
+        transaction: &LoginTransaction,
+        prompt: Prompt,
+        requirements: &SessionRequirements,
+    ) -> Url {
+        let further = requirements.required_scopes.iter();
+        let further = further.filter(|scope| !self.scopes.iter().any(|one| one.as_ref() == *scope));
         let mut request = self
             .client
             .authorize_url(|| CsrfToken::new(transaction.state()))
             .add_scopes(self.scopes.iter().cloned())
+            .add_scopes(further.map(|scope| Scope::new(scope.clone())))
             .set_pkce_challenge(PkceCodeChallenge::from_code_verifier_sha256(
                 &transaction.code_verifier(),
             ))
             .add_extra_param("nonce", transaction.nonce());
         if prompt == Prompt::Login {
             request = request.add_extra_param("prompt", "login");
+        }
+        for (name, value) in requirements.parameters() {
+            request = request.add_extra_param(name, value);
         }
         let (url, _state) = request.url();
         url
@@ -136,6 +165,7 @@ impl AuthorizationCodeClient {
         Ok(Tokens {
             access_token: response.access_token().clone(),
             id_token: SecretString::from(id_token),
+            other_tokens: response.extra_fields().other_tokens.clone(),
         })
     }
 }
@@ -153,10 +183,12 @@ fn redeem_error<E: std::error::Error + 'static>(
     }
 }
 
-/// The member of the token response that OpenID Connect adds (Core §3.1.3.3).
+/// The member of the token response that OpenID Connect adds (Core §3.1.3.3), and the one of Globus.
 #[derive(Deserialize, Serialize)]
 struct IdTokenField {
     id_token: Option<String>,
+    #[serde(default, skip_serializing)]
+    other_tokens: Vec<OtherToken>,
 }
 
 impl std::fmt::Debug for IdTokenField {

@@ -19,7 +19,8 @@ pub fn globus_endpoint(token_endpoint: &Url) -> Url {
     endpoint
 }
 
-/// The request that asks `endpoint` about `token`, authenticated as the client (RFC 7662 §2.1).
+/// The request that asks `endpoint` about `token`, authenticated as the client (RFC 7662 §2.1), with
+/// further parameters of the provider's own.
 ///
 /// # Errors
 /// An endpoint that HTTP cannot express.
@@ -28,19 +29,37 @@ pub fn request(
     client_id: &str,
     client_secret: &str,
     token: &str,
+    details: &[(&str, &str)],
 ) -> Result<Request<Vec<u8>>, http::Error> {
-    let encode = |text| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+    let form = [&[("token", token)], details].concat();
+    client_request(endpoint, client_id, client_secret, &form)
+}
+
+/// A form that a client sends to an endpoint of the provider, authenticated by its secret in the
+/// `Authorization` header (RFC 6749 §2.3.1).
+///
+/// # Errors
+/// An endpoint that HTTP cannot express.
+pub fn client_request(
+    endpoint: &Url,
+    client_id: &str,
+    client_secret: &str,
+    form: &[(&str, &str)],
+) -> Result<Request<Vec<u8>>, http::Error> {
+    let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
     let credentials = base64::Engine::encode(
         &base64::engine::general_purpose::STANDARD,
         format!("{}:{}", encode(client_id), encode(client_secret)),
     );
     let mut authorization = HeaderValue::try_from(format!("Basic {credentials}"))?;
     authorization.set_sensitive(true);
+    let pair = |(name, value): &(&str, &str)| format!("{name}={}", encode(value));
+    let form: Vec<String> = form.iter().map(pair).collect();
     Request::post(endpoint.as_str())
         .header(header::ACCEPT, "application/json")
         .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
         .header(header::AUTHORIZATION, authorization)
-        .body(format!("token={}", encode(token)).into_bytes())
+        .body(form.join("&").into_bytes())
 }
 
 /// An active token.
@@ -164,12 +183,12 @@ mod tests {
     #[test]
     fn the_request_names_the_token_only_in_its_body() {
         let endpoint = globus_endpoint(&"https://auth.globus.org/v2/oauth2/token".parse().unwrap());
-        let request = request(&endpoint, "id", "s:e", "Ag+/=").unwrap();
+        let request = request(&endpoint, "id", "s:e", "Ag+/=", &[("include", "a,b")]).unwrap();
         assert_eq!(
             request.uri(),
             "https://auth.globus.org/v2/oauth2/token/introspect"
         );
         assert_eq!(request.headers()["authorization"], "Basic aWQ6cyUzQWU=");
-        assert_eq!(request.body(), b"token=Ag%2B%2F%3D");
+        assert_eq!(request.body(), b"token=Ag%2B%2F%3D&include=a%2Cb");
     }
 }

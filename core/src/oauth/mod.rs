@@ -8,10 +8,12 @@
 //! | ID token (OpenID Connect Core §2) | [`id_token`] |
 //! | key set (RFC 7517), JWT (RFC 7519) | [`jwks::KeySet`], [`jwt`] |
 //! | introspection (RFC 7662) | [`introspection`] |
+//! | groups and session requirements of Globus | [`globus`] |
 
 pub mod authorization_code;
 pub mod callback;
 pub mod claims;
+pub mod globus;
 pub mod id_token;
 pub mod introspection;
 pub mod jwks;

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 
 use globus_auth_core::identity::EmailVerification;
+use globus_auth_core::oauth::globus;
+use globus_auth_core::oauth::globus::requirements::SessionRequirements;
 use globus_auth_core::oauth::jwt::SignatureAlgorithm;
 use globus_auth_core::sidecar_config::{self as config, FILE_NAME};
 use globus_auth_core::url::{BadUrl, ExternalUrl, Issuer};
@@ -148,9 +150,10 @@ pub fn validate(proxy: &GlobusAuthProxy, fetched: &Fetched) -> Result<Validated,
                 issuer,
                 client_id,
                 client_secret,
-                scopes: scopes(&spec.provider),
+                scopes: scopes(spec),
                 email_verification: email_verification(&spec.provider),
                 groups_claim: groups_claim(spec),
+                session_requirements: session_requirements(&spec.provider),
             },
             access,
             session: session(spec.session),
@@ -325,14 +328,32 @@ fn has_groups(spec: &GlobusAuthProxySpec) -> bool {
     !spec.access.groups.is_empty()
 }
 
-fn scopes(provider: &spec::Provider) -> Vec<String> {
+fn scopes(spec: &GlobusAuthProxySpec) -> Vec<String> {
+    let provider = &spec.provider;
+    let is_globus = provider.kind == spec::ProviderType::Globus;
+    let groups = (is_globus && has_groups(spec)).then_some(globus::groups::SCOPE);
     let mut scopes = vec!["email".to_owned(), "profile".to_owned()];
-    for scope in &provider.scopes {
-        if scope != "openid" && !scopes.contains(scope) {
-            scopes.push(scope.clone());
+    for scope in groups
+        .into_iter()
+        .chain(provider.scopes.iter().map(String::as_str))
+    {
+        if scope != "openid" && !scopes.iter().any(|one| one == scope) {
+            scopes.push(scope.to_owned());
         }
     }
     scopes
+}
+
+fn session_requirements(provider: &spec::Provider) -> SessionRequirements {
+    let required = provider.session_requirements.as_ref();
+    required.map_or_else(SessionRequirements::default, |required| {
+        SessionRequirements {
+            session_required_single_domain: required.single_domain.clone(),
+            session_required_policies: required.policies.clone(),
+            session_required_mfa: required.mfa,
+            ..SessionRequirements::default()
+        }
+    })
 }
 
 const fn provider_kind(kind: spec::ProviderType) -> config::ProviderKind {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use globus_auth_core::clock::{ManualClock, UnixSeconds};
 use globus_auth_core::identity::EmailVerification;
+use globus_auth_core::oauth::globus::requirements::SessionRequirements;
 use globus_auth_core::runtime::http_client::HttpClient;
 use globus_auth_core::session::Session;
 use globus_auth_core::sidecar_config::{
@@ -48,6 +49,7 @@ fn config(emails: &[&str]) -> SidecarConfig {
             scopes: vec![],
             email_verification: EmailVerification::IfPresent,
             groups_claim: None,
+            session_requirements: SessionRequirements::default(),
         },
         access: Access {
             emails: emails.iter().map(|email| email.parse().unwrap()).collect(),

@@ -6,6 +6,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 
 use globus_auth_core::email::Email;
 use globus_auth_core::identity::EmailVerification;
+use globus_auth_core::oauth::globus::requirements::SessionRequirements;
 use globus_auth_core::sealer::{KeyBytes, KeyId};
 use globus_auth_core::sidecar_config::{
     Access, Bearer, Exposure, HostHeader, LogLevel, Operator, Provider, ProviderKind,
@@ -66,6 +67,7 @@ pub fn config(issuer: &str, emails: &[&str]) -> SidecarConfig {
             scopes: vec!["email".to_owned(), "profile".to_owned()],
             email_verification: EmailVerification::IfPresent,
             groups_claim: None,
+            session_requirements: SessionRequirements::default(),
         },
         access: Access {
             emails: addresses(emails),
