@@ -31,6 +31,13 @@ test-fast: ## Run the tests that need no cluster
 lint: ## Check format, lints, boundaries, documentation, licences and generated files
 	@.ci/lint
 
+.PHONY: bench
+bench: ## Measure the sidecar beside its peers (ARGS=--quick for a minute; OAUTH2_PROXY_BIN names one of them)
+	@.ci/setup bench
+	@cargo build --quiet --release --locked --package globus-auth-sidecar --bin globus-auth-sidecar
+	@GLOBUS_AUTH_SIDECAR="$(CURDIR)/target/release/globus-auth-sidecar" \
+	  cargo run --quiet --profile load --locked --package globus-auth-tests --bin bench -- $(ARGS)
+
 .PHONY: audit
 audit: ## Check what we depend on for known vulnerabilities (asks the RustSec database)
 	@cargo deny --log-level error check advisories

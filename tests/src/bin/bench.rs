@@ -1,0 +1,60 @@
+//! Measures our sidecar beside its peers: `make bench`.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+use globus_auth_tests::bench::{Options, check, run, upstream};
+
+#[global_allocator]
+static ALLOCATOR: check::Counting = check::COUNTING;
+
+/// Measures our sidecar beside oauth2-proxy, Apache with `mod_auth_openidc` and plain nginx, on loopback.
+///
+/// `GLOBUS_AUTH_SIDECAR` names our program, `OAUTH2_PROXY_BIN` oauth2-proxy's.
+#[derive(Debug, Parser)]
+#[command(name = "bench")]
+struct Args {
+    /// A minute instead of ten: enough to see whether a change helps.
+    #[arg(long)]
+    quick: bool,
+    /// Only scenarios whose names have this in them; `streams` for long-lived connections.
+    #[arg(long)]
+    only: Option<String>,
+    /// Where the report goes.
+    #[arg(long, default_value = "target/bench")]
+    folder: PathBuf,
+    #[command(subcommand)]
+    part: Option<Part>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Part {
+    /// Only the workload behind all peers, which the rest starts.
+    Upstream {
+        /// Where it listens.
+        address: SocketAddr,
+    },
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    if let Some(Part::Upstream { address }) = args.part {
+        return upstream::serve(address).await;
+    }
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .without_time()
+        .with_target(false)
+        .init();
+    let options = Options {
+        quick: args.quick,
+        only: args.only,
+        folder: std::path::absolute(args.folder)?,
+    };
+    let report = run(&options).await?;
+    write!(std::io::stdout(), "{}", report.table())?;
+    Ok(())
+}
