@@ -39,7 +39,8 @@ use crate::webhook::server::{self, Admission};
 /// What kept it from starting, or that it lost the lease: Kubernetes starts it again.
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let requested = shutdown::requested().context("failed to listen for signals")?;
-    telemetry::start(args.log_level).context("failed to start logging")?;
+    let (_level, _flushing) =
+        telemetry::start(args.log_level).context("failed to start logging")?;
     let client = Client::try_default()
         .await
         .context("failed to find the cluster")?;

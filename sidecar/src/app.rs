@@ -127,7 +127,7 @@ impl Proxy {
         self.app.metrics.decided(decision);
         let duration_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
         let status = response.status().as_u16();
-        tracing::info!(target: "access", %method, path, status, decision, user, duration_us, "request");
+        tracing::info!(target: "access", method = method.as_str(), path, status, decision, user, duration_us, "request");
         response
     }
 

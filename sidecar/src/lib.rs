@@ -66,7 +66,8 @@ const SIGN_OUT_PATH: &str = "/oauth2/sign_out";
 /// What kept it from starting, in words for whoever reads the pod's log. Nothing after that is fatal.
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let stop = shutdown::requested().context("failed to listen for signals")?;
-    let level = telemetry::start(LogLevel::default()).context("failed to start logging")?;
+    let (level, _flushing) =
+        telemetry::start(LogLevel::default()).context("failed to start logging")?;
     let http = HttpClient::with_system_roots().context("failed to make an HTTP client")?;
     let tools = live::Tools {
         clock: Arc::new(SystemClock),

@@ -59,6 +59,7 @@ pub(crate) async fn serve(
         })
         .collect();
     stop.await;
+    tracing::info!("stopping");
     for task in loops {
         task.abort();
         // What is left is the abortion itself.

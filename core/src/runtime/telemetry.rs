@@ -4,11 +4,17 @@ use std::error::Error;
 use std::fmt;
 
 use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::fmt::format::JsonFields;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{Registry, fmt as lines, reload};
 
 use crate::sidecar_config::LogLevel;
+
+mod json;
+mod output;
+
+pub use output::Flushing;
 
 /// Changes the level of a running program.
 #[derive(Clone, Debug)]
@@ -22,23 +28,34 @@ impl LevelHandle {
     }
 }
 
-/// Starts logging.
+/// Starts logging. What is logged last is written when [`Flushing`] is dropped.
 ///
 /// # Errors
-/// Logging was started before.
-pub fn start(level: LogLevel) -> Result<LevelHandle, TryInitError> {
+/// Logging was started before, or there is no thread for it.
+pub fn start(level: LogLevel) -> Result<(LevelHandle, Flushing), StartError> {
+    let (output, flushing) = output::start(std::io::stdout()).map_err(StartError::Thread)?;
     let (filter, handle) = reload::Layer::new(filter(level));
     let lines = lines::layer()
-        .json()
-        .flatten_event(true)
-        .with_current_span(true)
-        .with_span_list(false)
-        .with_target(true);
+        .event_format(json::JsonLines)
+        .fmt_fields(JsonFields::new())
+        .with_writer(output);
     tracing_subscriber::registry()
         .with(filter)
         .with(lines)
-        .try_init()?;
-    Ok(LevelHandle(handle))
+        .try_init()
+        .map_err(StartError::Twice)?;
+    Ok((LevelHandle(handle), flushing))
+}
+
+/// Why there will be no log.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// No thread.
+    #[error("failed to start a thread for the log")]
+    Thread(#[source] std::io::Error),
+    /// Somebody was first.
+    #[error("logging was started before")]
+    Twice(#[source] TryInitError),
 }
 
 /// An error with everything that caused it, on one line.

@@ -41,6 +41,17 @@ impl Log {
             .find(|line| line["message"] == message)
     }
 
+    /// Whether one of the last lines has this message.
+    pub(crate) fn ends_with(&self, message: &str) -> bool {
+        let message = format!("\"message\":\"{message}\"");
+        let lines = self.lines.lock();
+        lines
+            .iter()
+            .rev()
+            .take(LAST)
+            .any(|line| line.contains(&message))
+    }
+
     /// Every line, as JSON.
     ///
     /// # Panics
@@ -59,3 +70,5 @@ impl Log {
         }
     }
 }
+
+const LAST: usize = 20;

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
 
 use globus_auth_core::email::Email;
 use globus_auth_core::identity::EmailVerification;
@@ -308,7 +309,23 @@ impl Sidecar {
         .await
     }
 
+    /// Lines about requests are collected before they are written. Asked to stop, it writes those that
+    /// wait; that open connections keep it from stopping does not matter then.
+    fn let_it_say_everything(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            self.ask_to_stop();
+        }
+        let started = tokio::time::Instant::now();
+        while matches!(self.child.try_wait(), Ok(None))
+            && !self.log.ends_with("stopping")
+            && started.elapsed() < LAST_WORDS
+        {
+            std::thread::park_timeout(PAUSE);
+        }
+    }
+
     fn end(&mut self) {
+        self.let_it_say_everything();
         self.child.kill().expect("the process can be killed");
         self.child.wait().expect("the process can be waited for");
         self.log.finish();
@@ -405,3 +422,6 @@ async fn serving(log: &Log) -> (SocketAddr, SocketAddr) {
 /// A certificate whose key was never kept: nobody listens where it would be used.
 const AUTHORITY: &str = include_str!("authority.pem");
 const LINES_SHOWN: usize = 20;
+const PAUSE: Duration = Duration::from_millis(1);
+/// Enough for one that still can.
+const LAST_WORDS: Duration = Duration::from_secs(2);
