@@ -1,6 +1,7 @@
 //! Watches where the workload listens. The containers of a pod share one network namespace, so the
 //! kernel's tables show all of them.
 
+use std::fs::File;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,12 +25,14 @@ pub(crate) async fn watch(status: Arc<Status>, upstream_port: u16, ours: Vec<Soc
 }
 
 async fn read_tables() -> std::io::Result<[String; 2]> {
-    let v4 = tokio::fs::read_to_string("/proc/net/tcp").await?;
-    // Absent where the kernel has no IPv6; then nobody listens there.
-    let v6 = tokio::fs::read_to_string("/proc/net/tcp6")
-        .await
-        .unwrap_or_default();
-    Ok([v4, v6])
+    let read = || {
+        let v4 = listeners::table(File::open("/proc/net/tcp")?)?;
+        // Absent where the kernel has no IPv6; then nobody listens there.
+        let v6 = File::open("/proc/net/tcp6").and_then(listeners::table);
+        Ok([v4, v6.unwrap_or_default()])
+    };
+    // Quick, but the kernel may have many connections to pass by.
+    tokio::task::spawn_blocking(read).await?
 }
 
 /// A workload that restarts with another address is noticed within this time.

@@ -1,7 +1,26 @@
 //! Who listens in this pod, read from `/proc/net/tcp` and `tcp6`: whether the workload can be reached
 //! beside the proxy.
 
+use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// Reads the part of a table that has the listeners. The kernel names them first, and every connection
+/// of the pod after them: those can be thousands, and to print them all costs milliseconds.
+///
+/// # Errors
+/// The table cannot be read.
+pub(crate) fn table(mut file: impl Read) -> std::io::Result<String> {
+    let mut text = Vec::new();
+    let mut piece = [0; PIECE];
+    loop {
+        let read = file.read(&mut piece)?;
+        text.extend(piece.iter().take(read));
+        let whole = String::from_utf8_lossy(&text);
+        if read == 0 || lines(&whole).any(|(_, state)| state != LISTEN) {
+            return Ok(whole.into_owned());
+        }
+    }
+}
 
 /// The sockets on which the workload can be reached from outside the pod: listeners on `port` whose
 /// address is not loopback and which are not `ours`.
@@ -33,17 +52,25 @@ fn of_workload(
 /// The listening sockets of a table (`proc_net_tcp` in the kernel's documentation): the second field is
 /// the local address in hexadecimal, the fourth the state, of which `0A` is LISTEN.
 fn listening(table: &str) -> impl Iterator<Item = SocketAddr> {
+    lines(table)
+        .filter(|(_, state)| *state == LISTEN)
+        .filter_map(|(local, _)| parse_address(local))
+}
+
+/// Address and state in each line that is long enough to have both.
+fn lines(table: &str) -> impl Iterator<Item = (&str, &str)> {
     table.lines().skip(1).filter_map(|line| {
         let mut fields = line.split_ascii_whitespace().skip(1);
         let local = fields.next()?;
+        // What follows shows that the state is there in full.
         let state = fields.nth(1)?;
-        if state == "0A" {
-            parse_address(local)
-        } else {
-            None
-        }
+        fields.next().map(|_| (local, state))
     })
 }
+
+const LISTEN: &str = "0A";
+/// A few lines of a table: the kernel fills what it is asked for, if it has that much.
+const PIECE: usize = 600;
 
 /// The kernel prints an address as 32-bit words in the byte order of the machine.
 fn parse_address(text: &str) -> Option<SocketAddr> {
@@ -112,6 +139,35 @@ mod tests {
         );
         let ours = ["10.244.0.5:5000".parse().unwrap()];
         assert_eq!(exposed(&tables, 5000, &ours), []);
+    }
+
+    /// Hands out a line at a time, and no line after `last`.
+    struct Lines<'a>(std::slice::Iter<'a, &'a str>);
+
+    impl Read for Lines<'_> {
+        fn read(&mut self, piece: &mut [u8]) -> std::io::Result<usize> {
+            let line = self
+                .0
+                .next()
+                .ok_or_else(|| std::io::Error::other("enough"))?;
+            piece[..line.len()].copy_from_slice(line.as_bytes());
+            Ok(line.len())
+        }
+    }
+
+    #[test]
+    fn a_table_is_read_to_its_first_connection() {
+        let lines = [
+            HEADER,
+            "0: 00000000:1388 00000000:0000 0A 0 0\n",
+            "1: 0100007F:1388 00000000:0000 0A 0 0\n",
+            "2: 0500F40A:1388 0100F40A:D431 01 0 0\n",
+        ];
+        let text = table(Lines(lines.iter())).unwrap();
+        assert_eq!(text, lines.concat());
+        // A line that is not whole yet says nothing.
+        let pieces = [HEADER, "0: 00000000:1388 00000000:0000 0", "A 0 0\n", ""];
+        assert_eq!(table(Lines(pieces.iter())).unwrap(), pieces.concat());
     }
 
     #[test]
