@@ -38,6 +38,9 @@ pub struct SidecarConfig {
     pub bearer: Bearer,
     /// How the workload is reached.
     pub upstream: Upstream,
+    /// How the workload learns who the user is, beside the usual headers.
+    #[serde(default, skip_serializing_if = "IdentityHeaders::is_empty")]
+    pub identity_headers: IdentityHeaders,
     /// Keys that seal cookies; the first seals, all open.
     pub session_keys: Vec<SessionKey>,
     /// Where to report what only the sidecar sees.
@@ -229,6 +232,65 @@ pub enum Exposure {
     Refuse,
     /// Say so, and serve.
     Report,
+}
+
+/// Further headers that tell the workload who the user is.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct IdentityHeaders {
+    /// Names for the subject.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub user: Vec<String>,
+    /// Names for the address.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub email: Vec<String>,
+    /// Names for the user name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub preferred_username: Vec<String>,
+    /// Names for the groups.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<String>,
+    /// What shows the workload that a request came through the proxy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shared_secret: Option<SharedSecret>,
+}
+
+impl IdentityHeaders {
+    /// Whether `name` may say who a user is. Names of this shape mean nothing to HTTP itself, so none of
+    /// them can change what a request is; the three that say where a request came from are left out.
+    pub fn allows(name: &str) -> bool {
+        let name = name.to_ascii_lowercase();
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+        let rest = name
+            .strip_prefix("x-")
+            .or_else(|| name.strip_prefix("remote-"));
+        rest.is_some_and(|rest| !rest.is_empty() && rest.bytes().all(is_plain))
+            && !["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"].contains(&&*name)
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        let Self {
+            user,
+            email,
+            preferred_username,
+            groups,
+            shared_secret,
+        } = self;
+        let lists = [user, email, preferred_username, groups];
+        lists.iter().all(|list| list.is_empty()) && shared_secret.is_none()
+    }
+}
+
+/// A header whose value only proxy and workload know.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct SharedSecret {
+    /// Its name.
+    pub header: String,
+    /// Its value.
+    #[serde(serialize_with = "expose")]
+    pub value: SecretString,
 }
 
 /// A key that seals cookies.

@@ -94,6 +94,12 @@ pub struct GlobusAuthProxySpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bearer: Option<Bearer>,
 
+    /// Further headers by which the workload learns who the user is, for workloads that know others than
+    /// `X-Forwarded-User`, `-Email`, `-Preferred-Username`, `-Groups` and the same with `X-Auth-Request-`,
+    /// which are always set. Copies that clients send are removed. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity_headers: Option<IdentityHeaders>,
+
     /// `Enabled` (default): a NetworkPolicy admits traffic to the selected pods on the proxy's port only.
     /// It needs a network plugin that enforces NetworkPolicies. `Disabled`: none is written, and one that
     /// this proxy wrote before is removed.
@@ -539,6 +545,61 @@ const fn default_absolute_timeout() -> i32 {
     7 * 24 * 60 * 60
 }
 
+/// Further headers by which the workload learns who the user is.
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct IdentityHeaders {
+    /// Names for the subject, which never changes and is nobody else's. Example: `[Remote-User]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "header_names")]
+    pub user: Vec<String>,
+
+    /// Names for the e-mail address. Example: `[X-Email]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "header_names")]
+    pub email: Vec<String>,
+
+    /// Names for the user name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "header_names")]
+    pub preferred_username: Vec<String>,
+
+    /// Names for those of the user's groups that `access.groups` names, separated by commas.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "header_names")]
+    pub groups: Vec<String>,
+
+    /// A header with a secret that shows the workload that a request came through the proxy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared_secret: Option<SharedSecret>,
+}
+
+/// A header whose value only proxy and workload know.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SharedSecret {
+    /// Its name. Example: `X-Proxy-Secret`.
+    #[schemars(
+        length(min = 3, max = 64),
+        regex(pattern = r"^([Xx]-|[Rr]emote-)[A-Za-z0-9-]+$")
+    )]
+    pub header: String,
+
+    /// A key of a Secret of this namespace, with one line of text.
+    pub secret_key_ref: SecretKeyReference,
+}
+
+/// A key of a Secret of the same namespace.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct SecretKeyReference {
+    /// The name of the Secret.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// The key in it.
+    #[schemars(length(min = 1, max = 253))]
+    pub key: String,
+}
+
 /// Bearer tokens that are accepted.
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -730,6 +791,19 @@ pub struct PodCounts {
     pub uninjected: i32,
     /// Those whose sidecar has another image than new pods get. They change when they are restarted.
     pub stale: i32,
+}
+
+fn header_names(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    let mut schema = Vec::<String>::json_schema(generator);
+    schema.insert("maxItems".to_owned(), 8.into());
+    schema.insert("x-kubernetes-list-type".to_owned(), "set".into());
+    schema.insert(
+        "items".to_owned(),
+        serde_json::json!({
+            "type": "string", "minLength": 3, "maxLength": 64, "pattern": "^([Xx]-|[Rr]emote-)[A-Za-z0-9-]+$",
+        }),
+    );
+    schema
 }
 
 fn label_values(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {

@@ -140,6 +140,7 @@ impl Proxy {
             response,
         };
         headers::remove_claims_of_clients(request.headers_mut());
+        live.identity_headers.remove_claims(request.headers_mut());
         let format = Format::of(request.headers());
         let host = live.external.authority();
 

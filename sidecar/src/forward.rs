@@ -1,6 +1,7 @@
 //! Handing a permitted request to the workload, and the answer back, byte for byte.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use axum::body::Body;
 use globus_auth_core::sidecar_config::HostHeader;
@@ -16,6 +17,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use crate::cookie;
 use crate::decide::Permit;
 use crate::headers;
+use crate::identity_headers::IdentityHeaders;
 use crate::live::Live;
 
 /// The workload in the same pod.
@@ -68,7 +70,7 @@ impl Upstream {
         if let Some(tunnel) = &tunnel {
             tunnel.ask(request.headers_mut());
         }
-        let request = request.map(without_claiming_trailers);
+        let request = request.map(|body| without_claiming_trailers(body, &live.identity_headers));
         let mut response = self
             .client
             .request(request)
@@ -120,6 +122,8 @@ impl Upstream {
         if let Some(identity) = permit.identity() {
             headers::set_identity(headers, identity, &live.rules);
         }
+        let chosen = &live.identity_headers;
+        chosen.set(headers, permit.identity(), &live.rules);
     }
 
     /// The name under which the workload is asked. With [`HostHeader::Localhost`], a page of ours may
@@ -148,13 +152,15 @@ impl Upstream {
 }
 
 /// Trailers are headers that come late; they may claim no more than headers.
-fn without_claiming_trailers(body: Body) -> Body {
+fn without_claiming_trailers(body: Body, chosen: &Arc<IdentityHeaders>) -> Body {
     if http_body::Body::is_end_stream(&body) {
         return body;
     }
-    Body::new(body.map_frame(|frame| match frame.into_trailers() {
+    let chosen = Arc::clone(chosen);
+    Body::new(body.map_frame(move |frame| match frame.into_trailers() {
         Ok(mut trailers) => {
             headers::remove_claims_of_clients(&mut trailers);
+            chosen.remove_claims(&mut trailers);
             Frame::trailers(trailers)
         }
         Err(data) => data,

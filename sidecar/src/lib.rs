@@ -3,7 +3,7 @@
 //! | room | what is in it |
 //! |---|---|
 //! | `app` | the order in which a request is treated |
-//! | `decide`, `rules`, `intent`, `headers`, `cookie`, `redirect`, `listeners` | pure rules |
+//! | `decide`, `rules`, `intent`, `headers`, `identity_headers`, `cookie`, `redirect`, `listeners` | pure rules |
 //! | `authenticate`, `bearer`, `provider`, `globus`, `key_source`, `refreshed` | who it is |
 //! | `login`, `step_up`, `endpoints`, `answers`, `pages` | what is answered by us |
 //! | `forward`, `tunnel`, `workload_refusal` | what is answered by the workload |
@@ -23,6 +23,7 @@ mod exposure;
 mod forward;
 mod globus;
 mod headers;
+mod identity_headers;
 mod intent;
 mod key_source;
 mod listeners;

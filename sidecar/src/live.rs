@@ -11,6 +11,7 @@ use globus_auth_core::sidecar_config::{self as config, SidecarConfig};
 use globus_auth_core::url::ExternalUrl;
 
 use crate::bearer::{BadCluster, BearerVerifier};
+use crate::identity_headers::{BadIdentityHeaders, IdentityHeaders};
 use crate::provider::Provider;
 use crate::rules::Rules;
 
@@ -30,6 +31,7 @@ pub(crate) struct Live {
     pub(crate) provider: Arc<Provider>,
     pub(crate) bearer: Arc<BearerVerifier>,
     pub(crate) upstream: config::Upstream,
+    pub(crate) identity_headers: Arc<IdentityHeaders>,
     pub(crate) operator: Operator,
     pub(crate) log_level: config::LogLevel,
 }
@@ -99,6 +101,9 @@ impl Live {
             provider,
             bearer,
             upstream: config.upstream,
+            identity_headers: IdentityHeaders::new(&config.identity_headers)
+                .map(Arc::new)
+                .map_err(BadLive::IdentityHeaders)?,
             log_level: config.log_level,
         })
     }
@@ -151,6 +156,8 @@ pub(crate) struct Tools {
 pub(crate) enum BadLive {
     #[error("access.serviceAccounts cannot be used")]
     Cluster(#[source] BadCluster),
+    #[error("identityHeaders cannot be used")]
+    IdentityHeaders(#[source] BadIdentityHeaders),
     #[error("sessionKeys cannot be used")]
     Keys(#[source] BadKeys),
     #[error("operator.certificateAuthorities cannot be used")]

@@ -77,6 +77,7 @@ pub fn build(
         session: validated.session,
         bearer: validated.bearer,
         upstream: validated.upstream,
+        identity_headers: validated.identity_headers,
         session_keys,
         operator,
         log_level: validated.log_level,

@@ -33,9 +33,18 @@ pub async fn references(client: &Client, proxy: &GlobusAuthProxy) -> Result<Fetc
     } else {
         Some(cluster_issuer(client).await?)
     };
+    let shared_secret = proxy.spec.identity_headers.as_ref();
+    let shared_secret = match shared_secret.and_then(|headers| headers.shared_secret.as_ref()) {
+        Some(shared) => secrets
+            .get_opt(&shared.secret_key_ref.name)
+            .await
+            .map_err(FetchError::Secret)?,
+        None => None,
+    };
     Ok(Fetched {
         client_secret,
         allowlist,
+        shared_secret,
         rendered,
         cluster,
     })

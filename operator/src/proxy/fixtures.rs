@@ -53,6 +53,7 @@ pub(crate) fn fetched() -> Fetched {
         ])),
         allowlist: None,
         rendered: None,
+        shared_secret: None,
         cluster: None,
     }
 }

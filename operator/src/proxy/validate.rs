@@ -27,6 +27,8 @@ pub struct Fetched {
     pub client_secret: Option<Secret>,
     /// The ConfigMap of `access.emailsFrom`.
     pub allowlist: Option<ConfigMap>,
+    /// The Secret of `identityHeaders.sharedSecret`.
+    pub shared_secret: Option<Secret>,
     /// The Secret that the operator has rendered before.
     pub rendered: Option<Secret>,
     /// Who signs the tokens of ServiceAccounts, if `access.serviceAccounts` names any.
@@ -98,6 +100,8 @@ pub struct Validated {
     /// See [`config::SidecarConfig`].
     pub upstream: config::Upstream,
     /// See [`config::SidecarConfig`].
+    pub identity_headers: config::IdentityHeaders,
+    /// See [`config::SidecarConfig`].
     pub log_level: config::LogLevel,
 }
 
@@ -127,16 +131,29 @@ pub fn validate(proxy: &GlobusAuthProxy, fetched: &Fetched) -> Result<Validated,
         credentials(spec, fetched.client_secret.as_ref()),
     );
     let access = keep(&mut problems, access::access(spec, fetched));
+    let identity_headers = keep(
+        &mut problems,
+        identity_headers(spec, fetched.shared_secret.as_ref()),
+    );
     let bearer = keep(&mut problems, bearer(spec));
     let policy = keep(&mut problems, Policy::of(proxy).ok_or_else(bad_port));
     keep(&mut problems, own_secret(proxy, fetched.rendered.as_ref()));
 
-    match (external_url, issuer, credentials, access, bearer, policy) {
+    match (
+        external_url,
+        issuer,
+        credentials,
+        access,
+        identity_headers,
+        bearer,
+        policy,
+    ) {
         (
             Some(external_url),
             Some(issuer),
             Some((client_id, client_secret)),
             Some(access),
+            Some(identity_headers),
             Some(bearer),
             Some(policy),
         ) if problems.is_empty() => Ok(Validated {
@@ -157,6 +174,7 @@ pub fn validate(proxy: &GlobusAuthProxy, fetched: &Fetched) -> Result<Validated,
             },
             access,
             session: session(spec.session),
+            identity_headers,
             bearer,
             upstream: upstream(&spec.upstream),
             log_level: log_level(spec.proxy.log_level),
@@ -246,26 +264,81 @@ fn credentials(
         ));
     };
     let read = |key: &str| {
-        let data = secret
-            .data
-            .as_ref()
-            .and_then(|data| data.get(key))
-            .map(|bytes| &bytes.0);
-        let text = data
-            .and_then(|bytes| std::str::from_utf8(bytes).ok())
-            .map(str::trim);
-        text.filter(|text| !text.is_empty() && !text.chars().any(char::is_control))
-            .ok_or_else(|| {
-                problem(
-                    reasons::SECRET_MALFORMED,
-                    format!("Secret {name:?} needs the key {key} with one line of text"),
-                )
-            })
+        line(secret, key).ok_or_else(|| {
+            problem(
+                reasons::SECRET_MALFORMED,
+                format!("Secret {name:?} needs the key {key} with one line of text"),
+            )
+        })
     };
     Ok((
         read(CLIENT_ID)?.to_owned(),
         SecretString::from(read(CLIENT_SECRET)?),
     ))
+}
+
+/// The value of `key`, if it is one line of text.
+fn line<'a>(secret: &'a Secret, key: &str) -> Option<&'a str> {
+    let bytes = &secret.data.as_ref()?.get(key)?.0;
+    let text = std::str::from_utf8(bytes).ok()?.trim();
+    (!text.is_empty() && !text.chars().any(char::is_control)).then_some(text)
+}
+
+fn identity_headers(
+    spec: &GlobusAuthProxySpec,
+    secret: Option<&Secret>,
+) -> Result<config::IdentityHeaders, Problem> {
+    let Some(headers) = &spec.identity_headers else {
+        return Ok(config::IdentityHeaders::default());
+    };
+    let shared = headers.shared_secret.iter().map(|shared| &shared.header);
+    let lists = [
+        &headers.user,
+        &headers.email,
+        &headers.preferred_username,
+        &headers.groups,
+    ];
+    let mut names = lists.into_iter().flatten().chain(shared);
+    if let Some(name) = names.find(|name| !config::IdentityHeaders::allows(name)) {
+        return Err(invalid(format!(
+            "spec.identityHeaders has {name:?}; a header about the user must start with X- or Remote-, have \
+             letters, digits and - only, and not be X-Forwarded-For, -Host or -Proto"
+        )));
+    }
+    let shared_secret = headers.shared_secret.as_ref().map(|shared| {
+        let spec::SecretKeyReference { name, key } = &shared.secret_key_ref;
+        let problem = |reason, message| Problem {
+            condition: types::CREDENTIALS_RESOLVED,
+            reason,
+            message,
+        };
+        let secret = secret.ok_or_else(|| {
+            problem(
+                reasons::SECRET_NOT_FOUND,
+                format!(
+                    "there is no Secret {name:?}, which spec.identityHeaders.sharedSecret names; create it with \
+                     the key {key}"
+                ),
+            )
+        })?;
+        let value = line(secret, key).filter(|text| text.is_ascii()).ok_or_else(|| {
+            problem(
+                reasons::SECRET_MALFORMED,
+                format!("Secret {name:?} needs the key {key} with one line of ASCII text"),
+            )
+        })?;
+        Ok(config::SharedSecret {
+            header: shared.header.clone(),
+            value: SecretString::from(value),
+        })
+    });
+    Ok(config::IdentityHeaders {
+        user: headers.user.clone(),
+        email: headers.email.clone(),
+        preferred_username: headers.preferred_username.clone(),
+        groups: headers.groups.clone(),
+        shared_secret: shared_secret.transpose()?,
+    })
 }
 
 fn bearer(spec: &GlobusAuthProxySpec) -> Result<config::Bearer, Problem> {

@@ -8,8 +8,8 @@ use globus_auth_core::oauth::globus::requirements::SessionRequirements;
 use globus_auth_core::runtime::http_client::HttpClient;
 use globus_auth_core::session::Session;
 use globus_auth_core::sidecar_config::{
-    Access, Bearer, Exposure, HostHeader, LogLevel, Operator, Provider, ProviderKind,
-    ProxyReference, SessionKey, SidecarConfig, Upstream as UpstreamConfig, VERSION,
+    Access, Bearer, Exposure, HostHeader, IdentityHeaders, LogLevel, Operator, Provider,
+    ProviderKind, ProxyReference, SessionKey, SidecarConfig, Upstream as UpstreamConfig, VERSION,
 };
 use globus_auth_core::{
     email::Email,
@@ -67,6 +67,7 @@ fn config(emails: &[&str]) -> SidecarConfig {
             host_header: HostHeader::External,
             exposure: Exposure::Report,
         },
+        identity_headers: IdentityHeaders::default(),
         session_keys: vec![SessionKey {
             id: KeyId(1),
             key: KeyBytes::new([7; 32]).into(),

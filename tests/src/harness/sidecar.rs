@@ -10,8 +10,8 @@ use globus_auth_core::identity::EmailVerification;
 use globus_auth_core::oauth::globus::requirements::SessionRequirements;
 use globus_auth_core::sealer::{KeyBytes, KeyId};
 use globus_auth_core::sidecar_config::{
-    Access, Bearer, Exposure, HostHeader, LogLevel, Operator, Provider, ProviderKind,
-    ProxyReference, Session, SessionKey, SidecarConfig, Upstream, VERSION, hash,
+    Access, Bearer, Exposure, HostHeader, IdentityHeaders, LogLevel, Operator, Provider,
+    ProviderKind, ProxyReference, Session, SessionKey, SidecarConfig, Upstream, VERSION, hash,
 };
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -86,6 +86,7 @@ pub fn config(issuer: &str, emails: &[&str]) -> SidecarConfig {
             host_header: HostHeader::External,
             exposure: Exposure::Report,
         },
+        identity_headers: IdentityHeaders::default(),
         session_keys: vec![session_key(7)],
         operator: Operator {
             url: "https://127.0.0.1:9".to_owned(),

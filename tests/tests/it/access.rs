@@ -8,7 +8,8 @@ use globus_auth_core::identity::ServiceAccount;
 use globus_auth_core::oauth::globus::groups;
 use globus_auth_core::oauth::globus::requirements::SessionRequirements;
 use globus_auth_core::sidecar_config::{
-    Access, GroupAccess, PathMatch, PublicRoute, ServiceAccountAccess, SidecarConfig,
+    Access, GroupAccess, IdentityHeaders, PathMatch, PublicRoute, ServiceAccountAccess,
+    SharedSecret, SidecarConfig,
 };
 use globus_auth_tests::globus::config::{
     IdentityProvider, LinkedIdentity, Membership, ResourceServer, Scope,
@@ -596,4 +597,37 @@ async fn a_user_with_sixty_linked_identities_and_two_hundred_groups_has_a_small_
         cookie.len()
     );
     assert_eq!(alice.get("/").send().await.status, 200);
+}
+
+#[tokio::test]
+async fn a_workload_with_headers_of_its_own_gets_them_from_the_proxy_only() {
+    // As the MLflow bridge and Atlas have them.
+    let stage = Stage::setup()
+        .config(|config| {
+            config.identity_headers = IdentityHeaders {
+                email: vec!["X-Email".to_owned(), "X-User-Email".to_owned()],
+                shared_secret: Some(SharedSecret {
+                    header: "X-Proxy-Secret".to_owned(),
+                    value: "canary shared secret".into(),
+                }),
+                ..IdentityHeaders::default()
+            };
+        })
+        .start()
+        .await;
+    stage.sidecar.secrets().add("canary shared secret");
+    let alice = stage.logged_in(ALICE).await;
+    let mut request = alice.get("/");
+    for name in ["X-User-Email", "X_User_Email", "x-email", "X-PROXY-SECRET"] {
+        request = request.header(name, MALLORY);
+    }
+    let seen = request.send().await.reflection();
+    for (name, value) in [
+        ("x-email", ALICE),
+        ("x-user-email", ALICE),
+        ("x-proxy-secret", "canary shared secret"),
+    ] {
+        assert_eq!(seen.values(name).collect::<Vec<_>>(), [value], "{name}");
+    }
+    assert!(!seen.headers.iter().any(|(_, value)| value == MALLORY));
 }

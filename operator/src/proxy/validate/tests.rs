@@ -401,6 +401,77 @@ fn groups_are_read_from_a_claim_only_where_a_rule_and_a_claim_exist() {
     assert_eq!(claim(json!({"access": grouped})), None);
 }
 
+fn bridge() -> Value {
+    let reference = json!({"name": "bridge", "key": "secret"});
+    json!({"identityHeaders": {
+        "email": ["X-Email"],
+        "sharedSecret": {"header": "X-Bridge-Secret", "secretKeyRef": reference},
+    }})
+}
+
+#[test]
+fn the_headers_of_a_workload_and_its_secret_reach_the_sidecar() {
+    let fetched = Fetched {
+        shared_secret: Some(secret(&[("secret", b"between us\n")])),
+        ..fetched()
+    };
+    let validated = validate(&proxy_with_spec(&bridge()), &fetched).unwrap();
+    let headers = validated.identity_headers;
+    assert_eq!(headers.email, ["X-Email"]);
+    let shared = headers.shared_secret.unwrap();
+    assert_eq!(shared.header, "X-Bridge-Secret");
+    assert_eq!(shared.value.expose_secret(), "between us");
+}
+
+#[rstest]
+#[case::no_secret(None, reasons::SECRET_NOT_FOUND)]
+#[case::another_key(Some(secret(&[("other", b"x")])), reasons::SECRET_MALFORMED)]
+#[case::two_lines(Some(secret(&[("secret", b"x\ny")])), reasons::SECRET_MALFORMED)]
+#[case::not_ascii(Some(secret(&[("secret", "\u{e9}".as_bytes())])), reasons::SECRET_MALFORMED)]
+fn without_the_secret_of_the_workload_the_proxy_is_not_carried_out(
+    #[case] shared_secret: Option<Secret>,
+    #[case] reason: &str,
+) {
+    let fetched = Fetched {
+        shared_secret,
+        ..fetched()
+    };
+    let problem = problem_of(&proxy_with_spec(&bridge()), &fetched);
+    assert_eq!(problem.condition, types::CREDENTIALS_RESOLVED);
+    assert_eq!(problem.reason, reason);
+    assert!(problem.message.contains("\"bridge\""), "{problem:?}");
+}
+
+#[rstest]
+#[case("Authorization")]
+#[case("X-Forwarded-For")]
+#[case("X_Email")]
+fn a_header_with_another_meaning_is_refused(#[case] name: &str) {
+    let spec = json!({"identityHeaders": {"user": [name]}});
+    let problem = problem_of(&proxy_with_spec(&spec), &fetched());
+    assert!(problem.message.contains(name), "{problem:?}");
+}
+
+#[test]
+fn what_a_login_at_globus_must_have_reaches_the_sidecar() {
+    let required = json!({"singleDomain": ["anl.gov"], "policies": ["p-1"], "mfa": true});
+    let provider = valid(&json!({"provider": {"sessionRequirements": required}})).provider;
+    let requirements = provider.session_requirements;
+    assert_eq!(requirements.session_required_single_domain, ["anl.gov"]);
+    assert_eq!(requirements.session_required_policies, ["p-1"]);
+    assert!(requirements.session_required_mfa);
+}
+
+#[test]
+fn groups_of_globus_need_a_scope_and_nothing_else_does() {
+    let scope = globus::groups::SCOPE.to_owned();
+    let scopes = |spec: Value| valid(&spec).provider.scopes;
+    assert!(!scopes(json!({})).contains(&scope));
+    assert!(scopes(json!({"access": {"groups": ["g-1"]}})).contains(&scope));
+    let oidc = json!({"type": "OIDC", "issuer": "https://idp.test"});
+    assert!(!scopes(json!({"provider": oidc, "access": {"groups": ["g-1"]}})).contains(&scope));
+}
+
 #[test]
 fn the_issuers_of_bearer_tokens_are_taken_over_in_order() {
     let issuers = json!([
