@@ -40,9 +40,13 @@ impl FromStr for Email {
         if text.len() > MAX_LENGTH {
             return Err(NotAnEmail::TooLong);
         }
-        if text
-            .chars()
-            .any(|c| c.is_control() || c.is_whitespace() || FORBIDDEN.contains(&c))
+        // Letters, digits and what else is usual need no second look.
+        let is_plain =
+            |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'@' | b'.' | b'-' | b'_' | b'+');
+        if !text.bytes().all(is_plain)
+            && text
+                .chars()
+                .any(|c| c.is_control() || c.is_whitespace() || FORBIDDEN.contains(&c))
         {
             return Err(NotAnEmail::ForbiddenCharacter);
         }

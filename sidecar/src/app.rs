@@ -9,16 +9,16 @@ use axum::body::Body;
 use futures_util::FutureExt;
 use globus_auth_core::clock::Clock;
 use globus_auth_core::identity::Identity;
-use http::header::{self, HeaderValue};
+use http::header;
 use http::{Method, Request, Response, StatusCode};
 use tokio::sync::watch;
 use tower::ServiceExt;
 
 use crate::authenticate::authenticate;
 use crate::cookie;
-use crate::decide::{Asked, Decision, Permit, PermittedBy, decide};
+use crate::decide::{Asked, Challenge, Decision, Permit, PermittedBy, decide};
 use crate::ended::{EndedSessions, SpentStates};
-use crate::forward::Upstream;
+use crate::forward::{Peer, Upstream};
 use crate::headers;
 use crate::intent::Intent;
 use crate::live::{Live, Tools};
@@ -26,7 +26,7 @@ use crate::metrics::Metrics;
 use crate::pages::Format;
 use crate::redirect::ReturnTo;
 use crate::workload_refusal::Asker;
-use crate::{RESERVED_PREFIX, answers, endpoints, login, tunnel};
+use crate::{RESERVED_PREFIX, answers, endpoints, login, tunnel, workload_refusal};
 use globus_auth_core::runtime::telemetry::Chain;
 
 /// The proxy: state, and the way of a request through it.
@@ -106,10 +106,12 @@ impl Proxy {
     /// 3. Targets that are no path are refused, so that what is decided is what is forwarded.
     /// 4. Our own endpoints answer for themselves.
     /// 5. Everything else is authenticated, decided on, and only then forwarded.
-    pub(crate) async fn serve(&self, request: Request<Body>) -> Response<Body> {
+    pub(crate) async fn serve(&self, request: Request<Body>, peer: &Peer) -> Response<Body> {
         let started = tokio::time::Instant::now();
-        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-        let answered = AssertUnwindSafe(self.answer(request)).catch_unwind().await;
+        let (method, target) = (request.method().clone(), request.uri().clone());
+        let answered = AssertUnwindSafe(self.answer(request, peer))
+            .catch_unwind()
+            .await;
         let Answered {
             decision,
             user,
@@ -127,11 +129,11 @@ impl Proxy {
         self.app.metrics.decided(decision);
         let duration_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
         let status = response.status().as_u16();
-        tracing::info!(target: "access", method = method.as_str(), path, status, decision, user, duration_us, "request");
+        tracing::info!(target: "access", method = method.as_str(), path = target.path(), status, decision, user, duration_us, "request");
         response
     }
 
-    async fn answer(&self, mut request: Request<Body>) -> Answered {
+    async fn answer(&self, mut request: Request<Body>, peer: &Peer) -> Answered {
         let app = &self.app;
         let live = app.live();
         let anonymous = |decision, response| Answered {
@@ -144,42 +146,42 @@ impl Proxy {
         let format = Format::of(request.headers());
         let host = live.external.authority();
 
+        // What happens less often than forwarding is boxed, so that the state of a request stays small.
         let path = request.uri().path();
         if !path.starts_with('/') || *request.method() == Method::CONNECT {
             return anonymous("bad_request", answers::bad_target().respond(format, host));
         }
         if is_reserved(path) {
-            let Ok(response) = self.endpoints.clone().oneshot(request).await;
+            let Ok(response) = Box::pin(self.endpoints.clone().oneshot(request)).await;
             return anonymous("endpoint", response);
         }
         let now = app.clock.now();
         let found = authenticate(request.headers(), &live, &app.ended, now).await;
+        let intent = Intent::of(&request);
         let asked = Asked {
-            intent: Intent::of(&request),
+            intent,
             route: Some((request.method(), request.uri().path())),
         };
         match decide(found.credentials, asked, &live.rules, now) {
             Decision::Forward(permit) => {
-                let user = permit.identity().map(|one| one.subject.clone());
-                let response = app.forward(&permit, &live, found.renewal, request).await;
+                let mut response = app.forward(&permit, &live, (request, intent), peer).await;
+                let renewal = found.renewal.map(|cookie| (header::SET_COOKIE, cookie));
+                response.headers_mut().extend(renewal);
                 Answered {
                     decision: "forward",
-                    user,
+                    user: permit.into_identity().map(|identity| identity.subject),
                     response,
                 }
             }
             Decision::Deny(identity) => denied(&live, identity, found.session.is_some(), format),
             Decision::StartLogin => {
                 let (request, _body) = request.into_parts();
-                let mut response = login::interrupt(app, &live, &request).await;
+                let mut response = Box::pin(login::interrupt(app, &live, &request)).await;
                 forget_session(found.is_cookie_useless, &mut response);
                 anonymous("login", response)
             }
             Decision::Challenge(challenge) => {
-                let (request, _body) = request.into_parts();
-                let known = endpoints::for_anybody(&request, challenge);
-                let challenge = || answers::challenge(&live, challenge, &request);
-                anonymous("challenge", known.unwrap_or_else(challenge))
+                anonymous("challenge", challenged(&live, challenge, request))
             }
             Decision::StepUp(requirements) => {
                 let page = answers::step_up(&requirements);
@@ -192,6 +194,12 @@ impl Proxy {
             }
         }
     }
+}
+
+fn challenged(live: &Live, challenge: Challenge, request: Request<Body>) -> Response<Body> {
+    let (request, _body) = request.into_parts();
+    endpoints::for_anybody(&request, challenge)
+        .unwrap_or_else(|| answers::challenge(live, challenge, &request))
 }
 
 fn denied(live: &Live, identity: Identity, by_session: bool, format: Format) -> Answered {
@@ -217,17 +225,21 @@ impl App {
         self: &Arc<Self>,
         permit: &Permit,
         live: &Live,
-        renewal: Option<HeaderValue>,
-        request: Request<Body>,
+        (request, intent): (Request<Body>, Intent),
+        peer: &Peer,
     ) -> Response<Body> {
         let (format, host) = (Format::of(request.headers()), live.external.authority());
         if is_foreign_upgrade(&request, permit, live) {
             return answers::foreign_origin().respond(format, host);
         }
-        let asker = Asker::of(&request, permit, live);
-        match self.upstream.forward(permit, live, request).await {
+        let asker = Asker::of(&request, intent, permit, live);
+        match self.upstream.forward(permit, live, request, peer).await {
             Ok(response) => {
-                let mut response = asker.answer(self, live, response).await;
+                let mut response = if workload_refusal::is_one(&response) {
+                    Box::pin(asker.answer(self, live, response)).await
+                } else {
+                    response
+                };
                 if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                     let (app, identity) = (Arc::clone(self), permit.identity().cloned());
                     let ended = async move {
@@ -238,9 +250,6 @@ impl App {
                     };
                     tunnel::connect(&mut response, ended, self.metrics.tunnels.clone());
                 }
-                response
-                    .headers_mut()
-                    .extend(renewal.map(|cookie| (header::SET_COOKIE, cookie)));
                 response
             }
             Err(error) => {
@@ -264,12 +273,11 @@ fn is_reserved(path: &str) -> bool {
 /// A WebSocket that a page of another origin opens with this user's cookie (RFC 6455 §10.2).
 fn is_foreign_upgrade(request: &Request<Body>, permit: &Permit, live: &Live) -> bool {
     let headers = request.headers();
-    let own = live.external.origin();
     permit.by() == PermittedBy::Session
         && headers.contains_key(header::UPGRADE)
         && headers
             .get(header::ORIGIN)
-            .is_some_and(|origin| origin.as_bytes() != own.as_bytes())
+            .is_some_and(|origin| origin.as_bytes() != live.external.origin().as_bytes())
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use http::header::{COOKIE, HeaderMap, HeaderName, HeaderValue, SET_COOKIE};
+use memchr::{memchr, memmem};
 
 /// Everything that starts with this is ours and never reaches the workload.
 ///
@@ -19,12 +20,24 @@ pub(crate) fn all(headers: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
     headers
         .get_all(COOKIE)
         .iter()
-        .flat_map(|value| value.as_bytes().split(|b| *b == b';'))
+        .flat_map(|value| pairs(value.as_bytes()))
         .filter_map(|pair| {
-            let separator = pair.iter().position(|b| *b == b'=')?;
+            let separator = memchr(b'=', pair)?;
             let (name, value) = pair.split_at_checked(separator)?;
             Some((name.trim_ascii(), value.get(1..)?.trim_ascii()))
         })
+}
+
+/// A header value, cut at each semicolon.
+fn pairs(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(value);
+    std::iter::from_fn(move || {
+        let all = rest?;
+        let cut = memchr(b';', all).and_then(|at| all.split_at_checked(at));
+        let (pair, after) = cut.map_or((all, None), |(pair, after)| (pair, after.get(1..)));
+        rest = after;
+        Some(pair)
+    })
 }
 
 /// The first cookie called `name`.
@@ -37,7 +50,9 @@ pub(crate) fn find<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
 /// Removes our cookies and leaves the bytes of all others as they are: a cookie with JSON in it must
 /// arrive as it was sent.
 pub(crate) fn strip_ours(headers: &mut HeaderMap) {
-    if !all(headers).any(|(name, _)| name.starts_with(OURS)) {
+    // Wherever it stands: what is ours is told apart below.
+    let has_ours = |value: &HeaderValue| memmem::find(value.as_bytes(), OURS).is_some();
+    if !headers.get_all(COOKIE).iter().any(has_ours) {
         return;
     }
     let kept: Vec<HeaderValue> = headers
@@ -53,7 +68,7 @@ pub(crate) fn strip_ours(headers: &mut HeaderMap) {
 
 fn without_ours(value: &[u8]) -> Option<HeaderValue> {
     let is_foreign = |pair: &&[u8]| !pair.trim_ascii_start().starts_with(OURS);
-    let kept: Vec<&[u8]> = value.split(|b| *b == b';').filter(is_foreign).collect();
+    let kept: Vec<&[u8]> = pairs(value).filter(is_foreign).collect();
     let joined = kept.join(&b';');
     let joined = joined.trim_ascii_start();
     if joined.is_empty() {

@@ -1,30 +1,27 @@
 //! Handing a permitted request to the workload, and the answer back, byte for byte.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use axum::body::Body;
 use globus_auth_core::sidecar_config::HostHeader;
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::uri::{Authority, PathAndQuery, Scheme};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue, InvalidHeaderValue};
+use http::uri::PathAndQuery;
 use http::{Request, Response, StatusCode, Uri, Version};
 use http_body::Frame;
 use http_body_util::BodyExt;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use crate::cookie;
 use crate::decide::Permit;
 use crate::headers;
 use crate::identity_headers::IdentityHeaders;
 use crate::live::Live;
+use crate::workload::{SendError, Workload};
 
 /// The workload in the same pod.
 #[derive(Debug)]
 pub(crate) struct Upstream {
-    client: Client<HttpConnector, Body>,
-    authority: Authority,
+    workload: Workload,
     localhost: HeaderValue,
 }
 
@@ -34,17 +31,8 @@ impl Upstream {
     /// # Errors
     /// Never for a port; the types cannot say so.
     pub(crate) fn new(port: u16) -> Result<Self, http::Error> {
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .set_host(false)
-            .build(connector);
         Ok(Self {
-            client,
-            authority: Authority::try_from(format!("127.0.0.1:{port}"))?,
+            workload: Workload::new(SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
             localhost: HeaderValue::try_from(format!("localhost:{port}"))?,
         })
     }
@@ -58,49 +46,35 @@ impl Upstream {
         permit: &Permit,
         live: &Live,
         mut request: Request<Body>,
+        peer: &Peer,
     ) -> Result<Response<Body>, ForwardError> {
-        let peer = request
-            .extensions()
-            .get::<Peer>()
-            .map(|Peer(address)| address.ip());
         let tunnel = Tunnel::requested(&mut request);
-        *request.uri_mut() = self.target(request.uri())?;
+        set_target(request.uri_mut());
         *request.version_mut() = Version::HTTP_11;
         self.rewrite(request.headers_mut(), permit, live, peer);
         if let Some(tunnel) = &tunnel {
             tunnel.ask(request.headers_mut());
         }
         let request = request.map(|body| without_claiming_trailers(body, &live.identity_headers));
-        let mut response = self
-            .client
-            .request(request)
-            .await
-            .map_err(ForwardError::Request)?;
+        let sent = if tunnel.is_some() {
+            // Rare, and large.
+            Box::pin(self.workload.upgrade(request)).await
+        } else {
+            self.workload.send(request).await
+        };
+        let mut response = sent.map_err(ForwardError::Send)?;
         cookie::strip_ours_from_response(response.headers_mut());
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let tunnel = tunnel.ok_or(ForwardError::UnaskedUpgrade)?;
             return Ok(tunnel.answered(response));
         }
         headers::remove_hop_by_hop(response.headers_mut());
-        Ok(response.map(Body::new))
+        Ok(response)
     }
 
-    /// The same path and query, byte for byte, at the workload's address.
-    fn target(&self, uri: &Uri) -> Result<Uri, ForwardError> {
-        let path = uri
-            .path_and_query()
-            .cloned()
-            .unwrap_or(PathAndQuery::from_static("/"));
-        Uri::builder()
-            .scheme(Scheme::HTTP)
-            .authority(self.authority.clone())
-            .path_and_query(path)
-            .build()
-            .map_err(ForwardError::Target)
-    }
-
-    fn rewrite(&self, headers: &mut HeaderMap, permit: &Permit, live: &Live, peer: Option<IpAddr>) {
+    fn rewrite(&self, headers: &mut HeaderMap, permit: &Permit, live: &Live, peer: &Peer) {
         headers::remove_hop_by_hop(headers);
+        headers.reserve(ADDED);
         // hyper answers `100-continue` itself as soon as the workload wants the body.
         headers.remove(header::EXPECT);
         cookie::strip_ours(headers);
@@ -109,15 +83,12 @@ impl Upstream {
             headers.remove(header::AUTHORIZATION);
         }
         self.set_host(headers, live);
-        let peer = peer.map(|address| address.to_canonical().to_string());
         for (name, value) in [
-            (X_FORWARDED_FOR, peer.as_deref()),
-            (X_FORWARDED_HOST, Some(live.external.authority())),
-            (X_FORWARDED_PROTO, Some(live.external.scheme())),
+            (X_FORWARDED_FOR, &peer.0),
+            (X_FORWARDED_HOST, &live.host),
+            (X_FORWARDED_PROTO, &live.scheme),
         ] {
-            if let Some(value) = value.and_then(|text| HeaderValue::from_str(text).ok()) {
-                headers.insert(name, value);
-            }
+            headers.insert(name, value.clone());
         }
         if let Some(identity) = permit.identity() {
             headers::set_identity(headers, identity, &live.rules);
@@ -131,9 +102,7 @@ impl Upstream {
     fn set_host(&self, headers: &mut HeaderMap, live: &Live) {
         match live.upstream.host_header {
             HostHeader::External => {
-                if let Ok(host) = HeaderValue::from_str(live.external.authority()) {
-                    headers.insert(header::HOST, host);
-                }
+                headers.insert(header::HOST, live.host.clone());
             }
             HostHeader::Localhost => {
                 headers.insert(header::HOST, self.localhost.clone());
@@ -148,6 +117,15 @@ impl Upstream {
                 }
             }
         }
+    }
+}
+
+/// Leaves the path and query, byte for byte, and nothing of an absolute target: the workload is asked
+/// in origin form (RFC 9112 §3.2.1).
+fn set_target(uri: &mut Uri) {
+    if uri.authority().is_some() || uri.scheme().is_some() {
+        let path = uri.path_and_query().cloned();
+        *uri = Uri::from(path.unwrap_or(PathAndQuery::from_static("/")));
     }
 }
 
@@ -185,13 +163,14 @@ pub(crate) struct Ends {
 impl Tunnel {
     fn requested(request: &mut Request<Body>) -> Option<Self> {
         let headers = request.headers();
+        let protocol = headers.get(header::UPGRADE)?;
         let asks = headers.get_all(header::CONNECTION).iter().any(|value| {
             value
                 .as_bytes()
                 .split(|b| *b == b',')
                 .any(|o| o.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
         });
-        let protocol = headers.get(header::UPGRADE).filter(|_| asks)?.clone();
+        let protocol = asks.then(|| protocol.clone())?;
         // HTTP/2 without TLS by upgrade (RFC 7540 §3.2) is obsolete and has smuggled requests past
         // proxies before.
         if protocol
@@ -233,27 +212,30 @@ impl Tunnel {
     }
 }
 
-/// The peer of a connection, kept in the request's extensions.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Peer(pub(crate) SocketAddr);
+/// Who has connected to us, as the workload is told.
+#[derive(Clone, Debug)]
+pub(crate) struct Peer(HeaderValue);
+
+impl Peer {
+    /// # Errors
+    /// Never for an address; the types cannot say so.
+    pub(crate) fn new(address: SocketAddr) -> Result<Self, InvalidHeaderValue> {
+        HeaderValue::try_from(address.ip().to_canonical().to_string()).map(Self)
+    }
+}
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
-/// Loopback answers at once or not at all.
-const CONNECT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(2);
-/// Shorter than the keep-alive of common servers (uvicorn: 5 s), so that a kept connection is rarely one
-/// that the workload is closing.
-const IDLE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(4);
+/// About how many headers a workload is told beside those of the client.
+const ADDED: usize = 10;
 
 /// Why the workload did not answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ForwardError {
     #[error("failed to get an answer from the workload")]
-    Request(#[source] hyper_util::client::legacy::Error),
-    #[error("failed to address the workload")]
-    Target(#[source] http::Error),
+    Send(#[source] SendError),
     #[error("the workload switched protocols without having been asked")]
     UnaskedUpgrade,
 }

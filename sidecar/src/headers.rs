@@ -1,21 +1,27 @@
 //! Which headers pass: what clients may not say, what hops may not see, and who the user is.
 
+use axum::body::Bytes;
+use globus_auth_core::email::Email;
 use globus_auth_core::identity::Identity;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use crate::rules::Rules;
 
-/// The header with the user's address, which workloads such as MLflow plugins read.
-const X_FORWARDED_EMAIL: HeaderName = HeaderName::from_static("x-forwarded-email");
-const X_FORWARDED_USER: HeaderName = HeaderName::from_static("x-forwarded-user");
-const X_FORWARDED_PREFERRED_USERNAME: HeaderName =
-    HeaderName::from_static("x-forwarded-preferred-username");
-const X_FORWARDED_GROUPS: HeaderName = HeaderName::from_static("x-forwarded-groups");
-const X_AUTH_REQUEST_GROUPS: HeaderName = HeaderName::from_static("x-auth-request-groups");
-const X_AUTH_REQUEST_EMAIL: HeaderName = HeaderName::from_static("x-auth-request-email");
-const X_AUTH_REQUEST_USER: HeaderName = HeaderName::from_static("x-auth-request-user");
-const X_AUTH_REQUEST_PREFERRED_USERNAME: HeaderName =
-    HeaderName::from_static("x-auth-request-preferred-username");
+/// Where a workload, such as a plugin of MLflow, reads who the user is: subject, address, user name and
+/// groups.
+static FORWARDED: [HeaderName; 4] = [
+    HeaderName::from_static("x-forwarded-user"),
+    HeaderName::from_static("x-forwarded-email"),
+    HeaderName::from_static("x-forwarded-preferred-username"),
+    HeaderName::from_static("x-forwarded-groups"),
+];
+/// The same, in the names that nginx copies.
+static AUTH_REQUEST: [HeaderName; 4] = [
+    HeaderName::from_static("x-auth-request-user"),
+    HeaderName::from_static("x-auth-request-email"),
+    HeaderName::from_static("x-auth-request-preferred-username"),
+    HeaderName::from_static("x-auth-request-groups"),
+];
 
 /// Names, with `-` for `_`, by which a workload may learn who the user is, where the request came
 /// from, or what was asked for. A client's word on these never counts, whether we set them or not.
@@ -65,15 +71,21 @@ fn is_for_clients(name: &str) -> bool {
     ) {
         return true;
     }
+    let first = name.as_bytes().first();
     let normal = |byte: u8| if byte == b'_' { b'-' } else { byte };
-    let equals = |known: &&str| known.bytes().eq(name.bytes().map(normal));
+    let equals = |known: &&str| {
+        known.as_bytes().first() == first
+            && known.len() == name.len()
+            && known.bytes().eq(name.bytes().map(normal))
+    };
     let starts_with = |prefix: &&str| {
         name.len() >= prefix.len()
             && prefix
                 .bytes()
                 .eq(name.bytes().take(prefix.len()).map(normal))
     };
-    !NOT_FOR_CLIENTS.iter().any(equals) && !NOT_FOR_CLIENTS_PREFIXES.iter().any(starts_with)
+    let is_known = NOT_FOR_CLIENTS.iter().any(equals);
+    !is_known && (first != Some(&b'x') || !NOT_FOR_CLIENTS_PREFIXES.iter().any(starts_with))
 }
 
 /// Removes what belongs to one connection (RFC 9110 §7.6.1): the headers that `Connection` lists,
@@ -81,6 +93,10 @@ fn is_for_clients(name: &str) -> bool {
 ///
 /// `TE: trailers` stays, because gRPC needs it and we do pass trailers on.
 pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    // Most requests and answers have none of them: that is seen without hashing each name.
+    if !headers.keys().any(is_hop_by_hop) {
+        return;
+    }
     let listed: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)
         .iter()
@@ -93,7 +109,7 @@ pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
             .split(|b| *b == b',')
             .any(|t| t.trim_ascii().eq_ignore_ascii_case(b"trailers"))
     });
-    for name in listed.iter().chain(&HOP_BY_HOP) {
+    for name in listed.iter().chain(HOP_BY_HOP.iter()) {
         headers.remove(name);
     }
     if accepts_trailers {
@@ -101,7 +117,11 @@ pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-const HOP_BY_HOP: [HeaderName; 8] = [
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    HOP_BY_HOP.contains(name)
+}
+
+static HOP_BY_HOP: [HeaderName; 8] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
     header::PROXY_AUTHENTICATE,
@@ -114,55 +134,45 @@ const HOP_BY_HOP: [HeaderName; 8] = [
 
 /// Tells the workload who the user is. Called after everything of the same name was removed.
 pub(crate) fn set_identity(headers: &mut HeaderMap, identity: &Identity, rules: &Rules) {
-    let email = identity
-        .email
-        .as_ref()
-        .map(globus_auth_core::email::Email::as_str);
-    let groups = groups(identity, rules);
-    let pairs = [
-        (X_FORWARDED_USER, Some(identity.subject.as_str())),
-        (X_FORWARDED_EMAIL, email),
-        (
-            X_FORWARDED_PREFERRED_USERNAME,
-            Some(identity.username.as_str()),
-        ),
-        (X_FORWARDED_GROUPS, groups.as_deref()),
+    let values = values(identity, rules);
+    insert_all(headers, FORWARDED.iter().zip(values.clone()));
+    insert_all(headers, AUTH_REQUEST.iter().zip(values));
+}
+
+/// The answer of `/oauth2/auth` to an nginx that asks, in the names that it copies from there.
+pub(crate) fn set_auth_request(headers: &mut HeaderMap, identity: &Identity, rules: &Rules) {
+    insert_all(headers, AUTH_REQUEST.iter().zip(values(identity, rules)));
+}
+
+/// Subject, address, user name and groups, as far as there are any: parts of one piece of memory.
+fn values(identity: &Identity, rules: &Rules) -> [Option<HeaderValue>; 4] {
+    let groups = groups(identity, rules).unwrap_or_default();
+    let texts = [
+        identity.subject.as_str(),
+        identity.email.as_ref().map_or("", Email::as_str),
+        identity.username.as_str(),
+        groups.as_str(),
     ];
-    insert_all(headers, pairs);
-    set_auth_request(headers, identity, rules);
+    let mut all = Bytes::from(texts.concat());
+    texts.map(|text| {
+        let value = all.split_to(text.len());
+        (!text.is_empty()).then(|| HeaderValue::from_maybe_shared(value).ok())?
+    })
 }
 
 /// The groups that rules name, joined by commas as oauth2-proxy does.
 fn groups(identity: &Identity, rules: &Rules) -> Option<String> {
     let is_member = !identity.groups.names.is_empty();
-    is_member
-        .then(|| rules.group_names(identity).join(","))
-        .filter(|names| !names.is_empty())
-}
-
-/// The answer of `/oauth2/auth` to an nginx that asks, in the names that it copies from there.
-pub(crate) fn set_auth_request(headers: &mut HeaderMap, identity: &Identity, rules: &Rules) {
-    let email = identity
-        .email
-        .as_ref()
-        .map(globus_auth_core::email::Email::as_str);
-    let groups = groups(identity, rules);
-    let pairs = [
-        (X_AUTH_REQUEST_USER, Some(identity.subject.as_str())),
-        (X_AUTH_REQUEST_EMAIL, email),
-        (
-            X_AUTH_REQUEST_PREFERRED_USERNAME,
-            Some(identity.username.as_str()),
-        ),
-        (X_AUTH_REQUEST_GROUPS, groups.as_deref()),
-    ];
-    insert_all(headers, pairs);
+    is_member.then(|| rules.group_names(identity).join(","))
 }
 
 /// Inserts or removes, so that nothing of an earlier value can survive.
-fn insert_all<const N: usize>(headers: &mut HeaderMap, pairs: [(HeaderName, Option<&str>); N]) {
+fn insert_all<'a>(
+    headers: &mut HeaderMap,
+    pairs: impl Iterator<Item = (&'a HeaderName, Option<HeaderValue>)>,
+) {
     for (name, value) in pairs {
-        match value.and_then(|text| HeaderValue::from_bytes(text.as_bytes()).ok()) {
+        match value {
             Some(value) => drop(headers.insert(name, value)),
             None => drop(headers.remove(name)),
         }

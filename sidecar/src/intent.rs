@@ -17,17 +17,13 @@ impl Intent {
     /// Reads the fetch metadata that browsers send (W3C Fetch Metadata §2), else `Accept`.
     pub(crate) fn of<B>(request: &Request<B>) -> Self {
         let headers = request.headers();
-        if !matches!(*request.method(), Method::GET | Method::HEAD)
-            || headers.contains_key(header::UPGRADE)
-        {
-            return Self::Program;
-        }
-        let is_navigation = match text(headers, &SEC_FETCH_MODE) {
+        // Only what brings a page can be a navigation.
+        let is_navigation = wants_page(headers)
+            && matches!(*request.method(), Method::GET | Method::HEAD)
+            && !headers.contains_key(header::UPGRADE)
             // A login inside a frame would be refused by the provider.
-            Some("navigate") => matches!(text(headers, &SEC_FETCH_DEST), None | Some("document")),
-            Some(_) => false,
-            None => accepts_html(headers) && !headers.contains_key(&X_REQUESTED_WITH),
-        };
+            && (text(headers, &SEC_FETCH_MODE).is_none()
+                || matches!(text(headers, &SEC_FETCH_DEST), None | Some("document")));
         if is_navigation {
             Self::Navigation
         } else {
@@ -56,6 +52,8 @@ fn accepts_html(headers: &HeaderMap) -> bool {
     headers
         .get_all(header::ACCEPT)
         .iter()
+        // Shorter ones, such as `*/*`, do not name it.
+        .filter(|value| value.len() >= "text/html".len())
         .filter_map(|value| value.to_str().ok())
         .any(|value| {
             value.split(',').any(|range| {

@@ -9,6 +9,7 @@ use globus_auth_core::sealer::{BadKeys, Context, Sealer};
 use globus_auth_core::session::Limits;
 use globus_auth_core::sidecar_config::{self as config, SidecarConfig};
 use globus_auth_core::url::ExternalUrl;
+use http::header::{HeaderValue, InvalidHeaderValue};
 
 use crate::bearer::{BadCluster, BearerVerifier};
 use crate::identity_headers::{BadIdentityHeaders, IdentityHeaders};
@@ -23,6 +24,10 @@ pub(crate) struct Live {
     pub(crate) hash: String,
     pub(crate) proxy: config::ProxyReference,
     pub(crate) external: ExternalUrl,
+    /// Host and port of `external`, for the workload.
+    pub(crate) host: HeaderValue,
+    /// The scheme of `external`, for the workload.
+    pub(crate) scheme: HeaderValue,
     pub(crate) rules: Rules,
     pub(crate) limits: Limits,
     pub(crate) sessions: Sealer,
@@ -97,6 +102,8 @@ impl Live {
                 url: config.operator.url,
             },
             proxy: config.proxy,
+            host: shared(config.external_url.authority()).map_err(BadLive::ExternalUrl)?,
+            scheme: shared(config.external_url.scheme()).map_err(BadLive::ExternalUrl)?,
             external: config.external_url,
             provider,
             bearer,
@@ -107,6 +114,14 @@ impl Live {
             log_level: config.log_level,
         })
     }
+}
+
+/// A header value whose copies share its bytes.
+fn shared(text: &str) -> Result<HeaderValue, InvalidHeaderValue> {
+    let value = HeaderValue::from_str(text)?;
+    // The first copy of bytes of its own makes them shared.
+    drop(value.clone());
+    Ok(value)
 }
 
 fn provider(config: &SidecarConfig, previous: Option<&Live>, tools: &Tools) -> Arc<Provider> {
@@ -158,6 +173,8 @@ pub(crate) enum BadLive {
     Cluster(#[source] BadCluster),
     #[error("identityHeaders cannot be used")]
     IdentityHeaders(#[source] BadIdentityHeaders),
+    #[error("externalUrl cannot be a header value")]
+    ExternalUrl(#[source] InvalidHeaderValue),
     #[error("sessionKeys cannot be used")]
     Keys(#[source] BadKeys),
     #[error("operator.certificateAuthorities cannot be used")]

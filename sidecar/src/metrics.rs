@@ -1,5 +1,7 @@
 //! What the sidecar counts. Labels come from closed lists, never from requests or users.
 
+use std::sync::{Arc, OnceLock};
+
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -10,6 +12,8 @@ use prometheus_client::registry::Registry;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Metrics {
     decisions: Family<DecisionLabels, Counter>,
+    /// The one of `decisions` that most requests count, found once.
+    forwarded: Arc<OnceLock<Counter>>,
     logins: Family<LoginLabels, Counter>,
     reloads: Family<ReloadLabels, Counter>,
     pub(crate) tunnels: Gauge,
@@ -34,9 +38,15 @@ struct ReloadLabels {
 impl Metrics {
     /// Counts one request.
     pub(crate) fn decided(&self, decision: &'static str) {
-        self.decisions
-            .get_or_create(&DecisionLabels { decision })
-            .inc();
+        let counter = || {
+            let labels = DecisionLabels { decision };
+            self.decisions.get_or_create_owned(&labels)
+        };
+        if decision == "forward" {
+            self.forwarded.get_or_init(counter).inc();
+        } else {
+            counter().inc();
+        }
     }
 
     /// Counts the end of one login.

@@ -87,6 +87,9 @@ async fn accept(
         };
         match listener.accept().await {
             Ok((stream, peer)) => {
+                let Ok(peer) = Peer::new(peer) else {
+                    continue;
+                };
                 let connection = connection(stream, peer, proxy.clone());
                 let watched = graceful.watcher().watch(connection);
                 tokio::spawn(async move {
@@ -107,7 +110,7 @@ async fn accept(
 
 fn connection(
     stream: TcpStream,
-    peer: SocketAddr,
+    peer: Peer,
     proxy: Proxy,
 ) -> auto::UpgradeableConnection<
     'static,
@@ -124,12 +127,8 @@ fn connection(
         tracing::debug!(%error, "failed to set TCP_NODELAY");
     }
     let service = service_fn(move |request: Request<Incoming>| {
-        let proxy = proxy.clone();
-        async move {
-            let mut request = request.map(body);
-            request.extensions_mut().insert(Peer(peer));
-            Ok(proxy.serve(request).await)
-        }
+        let (proxy, peer) = (proxy.clone(), peer.clone());
+        async move { Ok(proxy.serve(request.map(body), &peer).await) }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder

@@ -13,6 +13,14 @@ use crate::live::Live;
 use crate::redirect::ReturnTo;
 use crate::{answers, bearer, login, step_up};
 
+/// Whether the workload refuses a request.
+pub(crate) fn is_one(response: &Response<Body>) -> bool {
+    matches!(
+        response.status(),
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN
+    )
+}
+
 /// Whoever is asking, as far as it must be known after their request has gone to the workload.
 #[derive(Debug)]
 pub(crate) enum Asker {
@@ -27,7 +35,12 @@ pub(crate) enum Asker {
 }
 
 impl Asker {
-    pub(crate) fn of<B>(request: &Request<B>, permit: &Permit, live: &Live) -> Self {
+    pub(crate) fn of<B>(
+        request: &Request<B>,
+        intent: Intent,
+        permit: &Permit,
+        live: &Live,
+    ) -> Self {
         let is_globus = live.provider.config().kind == ProviderKind::Globus;
         match permit.by() {
             PermittedBy::Bearer => Self::Bearer {
@@ -35,7 +48,7 @@ impl Asker {
                     .unwrap_or_default()
                     .to_owned(),
             },
-            PermittedBy::Session if is_globus => match Intent::of(request) {
+            PermittedBy::Session if is_globus => match intent {
                 Intent::Navigation => Self::Person {
                     uri: request.uri().clone(),
                     headers: request.headers().clone(),
@@ -46,20 +59,13 @@ impl Asker {
         }
     }
 
-    /// What the asker gets for the workload's `response`.
+    /// What the asker gets for the workload's `response`, which is a refusal.
     pub(crate) async fn answer(
         self,
         app: &App,
         live: &Live,
         response: Response<Body>,
     ) -> Response<Body> {
-        let is_refused = matches!(
-            response.status(),
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN
-        );
-        if !is_refused {
-            return response;
-        }
         match self {
             Self::Bearer { token } => {
                 if response.status() == StatusCode::UNAUTHORIZED {

@@ -121,7 +121,9 @@ impl Stage {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        self.proxy.serve(request.body(Body::empty()).unwrap()).await
+        let peer = Peer::new("192.0.2.1:1".parse().unwrap()).unwrap();
+        let request = request.body(Body::empty()).unwrap();
+        self.proxy.serve(request, &peer).await
     }
 
     async fn get(&self, target: &str, headers: &[(&str, &str)]) -> Response<Body> {

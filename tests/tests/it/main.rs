@@ -10,5 +10,6 @@
 
 mod access;
 mod conformance;
+mod connections;
 mod login;
 mod provider;
