@@ -235,6 +235,16 @@ pub(crate) fn bad_target() -> Page {
     .paragraph("The request target must be a path.")
 }
 
+/// 400: the body broke off, or is not framed as HTTP wants it.
+pub(crate) fn bad_body() -> Page {
+    Page::new(
+        StatusCode::BAD_REQUEST,
+        "invalid_request",
+        "The request cannot be understood",
+    )
+    .paragraph("The body of the request is incomplete or malformed.")
+}
+
 /// 404 below our own prefix.
 pub(crate) fn no_such_page() -> Page {
     Page::new(StatusCode::NOT_FOUND, "not_found", "There is no such page")

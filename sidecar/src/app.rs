@@ -252,6 +252,10 @@ impl App {
                 }
                 response
             }
+            Err(error) if error.is_fault_of_client() => {
+                tracing::debug!(error = %Chain(&error), "the body of a request broke off");
+                answers::bad_body().respond(format, host)
+            }
             Err(error) => {
                 let reference = answers::reference();
                 tracing::warn!(error = %Chain(&error), request_id = %reference, "the workload did not answer");

@@ -1,5 +1,6 @@
 //! Handing a permitted request to the workload, and the answer back, byte for byte.
 
+use std::error::Error;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -238,4 +239,23 @@ pub(crate) enum ForwardError {
     Send(#[source] SendError),
     #[error("the workload switched protocols without having been asked")]
     UnaskedUpgrade,
+}
+
+impl ForwardError {
+    /// Whether the client's body is what failed: broken off, or with chunks that are none. The workload is
+    /// not to blame then.
+    pub(crate) fn is_fault_of_client(&self) -> bool {
+        let Self::Send(error) = self else {
+            return false;
+        };
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            let body = error.downcast_ref::<hyper::Error>();
+            if body.is_some_and(hyper::Error::is_user) {
+                return true;
+            }
+            cause = error.source();
+        }
+        false
+    }
 }
