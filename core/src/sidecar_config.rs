@@ -381,9 +381,19 @@ impl SidecarConfig {
         let mut deserializer = serde_json::Deserializer::from_slice(json);
         let config: Self =
             serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
-                BadConfig::Parse {
-                    path: error.path().to_string(),
-                    category: category(error.inner()),
+                let path = error.path().to_string();
+                match missing_member(error.inner()) {
+                    Some(name) => BadConfig::Parse {
+                        path: match path.as_str() {
+                            "." => name,
+                            parent => format!("{parent}.{name}"),
+                        },
+                        category: "lacks a member",
+                    },
+                    None => BadConfig::Parse {
+                        path,
+                        category: category(error.inner()),
+                    },
                 }
             })?;
         if config.version == VERSION {
@@ -413,6 +423,13 @@ fn category(error: &serde_json::Error) -> &'static str {
     }
 }
 
+/// The name of a member that is not there. It is one of ours, so it may be told.
+fn missing_member(error: &serde_json::Error) -> Option<String> {
+    let message = error.to_string();
+    let rest = message.strip_prefix("missing field `")?;
+    rest.split('`').next().map(str::to_owned)
+}
+
 /// Why a configuration cannot be used.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum BadConfig {
@@ -436,6 +453,7 @@ pub enum BadConfig {
 
 #[cfg(test)]
 mod tests {
+    use rstest::rstest;
     use serde_json::{Value, json};
 
     use super::*;
@@ -488,6 +506,19 @@ mod tests {
         assert_eq!(
             error,
             "the configuration has a value that is not allowed at provider.clientSecret"
+        );
+    }
+
+    #[rstest]
+    #[case("provider", "clientSecret", "provider.clientSecret")]
+    #[case("access", "emails", "access.emails")]
+    fn a_missing_member_is_named(#[case] parent: &str, #[case] name: &str, #[case] named: &str) {
+        let mut config = config();
+        config[parent].as_object_mut().unwrap().remove(name);
+        let error = parse(&config).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            format!("the configuration lacks a member at {named}")
         );
     }
 
