@@ -38,6 +38,11 @@ bench: ## Measure the sidecar beside its peers (ARGS=--quick for a minute; OAUTH
 	@GLOBUS_AUTH_SIDECAR="$(CURDIR)/target/release/globus-auth-sidecar" \
 	  cargo run --quiet --profile load --locked --package globus-auth-tests --bin bench -- $(ARGS)
 
+.PHONY: mutants
+mutants: ## Change what decides, one thing at a time, and expect a test to notice (hours; ARGS="--file sidecar/src/cookie.rs" for less)
+	@.ci/setup mutants
+	@CARGO_TARGET_DIR="$(CURDIR)/target/mutants" cargo mutants --jobs 1 --output target/mutants $(ARGS)
+
 .PHONY: audit
 audit: ## Check what we depend on for known vulnerabilities (asks the RustSec database)
 	@cargo deny --log-level error check advisories

@@ -9,6 +9,7 @@
 //! repeated here, where it would hide itself. Only [`harness`] knows one of their types: the
 //! configuration that it hands to the sidecar.
 
+pub mod attacks;
 pub mod bench;
 pub mod conformance;
 #[cfg(feature = "cluster")]

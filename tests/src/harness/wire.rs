@@ -82,6 +82,13 @@ impl Wire {
         }
     }
 
+    /// Says that nothing more will be sent; a peer that has hung up by now shows in the answer.
+    pub async fn finish(&mut self) {
+        if let Err(error) = self.stream.get_mut().shutdown().await {
+            tracing::debug!(%error, "the peer was faster");
+        }
+    }
+
     /// Sends a request and reads its answer.
     ///
     /// # Panics
@@ -196,6 +203,12 @@ impl Wire {
         let _discarded = self.rest().await;
     }
 
+    /// Reads until the peer closes or breaks off, however long it takes.
+    pub async fn into_end(mut self) {
+        // What came before a reset does not matter here.
+        let _broken = self.stream.read_to_end(&mut Vec::new()).await;
+    }
+
     /// Gives the socket back.
     pub fn into_inner(self) -> BufReader<TcpStream> {
         self.stream
@@ -230,8 +243,6 @@ impl Wire {
 pub async fn exchange(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
     let mut wire = Wire::connect(address).await;
     wire.send(bytes).await;
-    if let Err(error) = wire.stream.get_mut().shutdown().await {
-        tracing::debug!(%error, "the peer was faster");
-    }
+    wire.finish().await;
     wire.rest().await
 }

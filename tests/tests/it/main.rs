@@ -9,6 +9,7 @@
 )]
 
 mod access;
+mod attacks;
 mod conformance;
 mod connections;
 mod login;
