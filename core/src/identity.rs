@@ -68,6 +68,16 @@ impl NameDigest {
         }
         Self(digest)
     }
+
+    /// A digest that was written down.
+    pub const fn from_bytes(bytes: [u8; 8]) -> Self {
+        Self(bytes)
+    }
+
+    /// Its bytes.
+    pub const fn as_bytes(&self) -> &[u8; 8] {
+        &self.0
+    }
 }
 
 /// What the access rules want to know of an identity.

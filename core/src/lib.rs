@@ -8,11 +8,12 @@
 //! | OAuth 2.0 and OpenID Connect | [`oauth`] |
 //! | who somebody is | [`identity`], [`email`] |
 //! | what a browser carries | [`session`], [`transaction`], sealed by [`sealer`] |
-//! | what operator and sidecar tell each other | [`sidecar_config`], [`probe`], [`report`] |
+//! | what operator and sidecar tell each other | [`sidecar_config`], [`probe`], [`report`], [`ended`] |
 //! | addresses, time, randomness | [`url`], [`clock`], [`random`] |
 
 pub mod clock;
 pub mod email;
+pub mod ended;
 pub mod identity;
 pub mod oauth;
 pub mod probe;

@@ -22,10 +22,14 @@ pub struct Session {
     /// When the session was last seen: the idle limit counts from here. Up to a
     /// tenth of the idle limit behind the truth, so that not every response sets a cookie.
     pub seen_at: UnixSeconds,
+    /// The provider's session in which the user logged in (`sid` of the ID token), if it named one.
+    pub provider_session: Option<NameDigest>,
+    /// When it ends at the latest, by the limits of the login: longer limits do not revive it.
+    pub last_end: UnixSeconds,
 }
 
 /// 128 random bits.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(transparent)]
 pub struct SessionId([u8; 16]);
 
@@ -36,6 +40,16 @@ impl SessionId {
     /// [`random::Unavailable`].
     pub fn random() -> Result<Self, random::Unavailable> {
         random::bytes().map(Self)
+    }
+
+    /// An id that was written down.
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// Its bytes.
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
     }
 }
 
@@ -61,12 +75,18 @@ impl Session {
     ///
     /// # Errors
     /// [`random::Unavailable`].
-    pub fn start(identity: Identity, now: UnixSeconds) -> Result<Self, random::Unavailable> {
+    pub fn start(
+        identity: Identity,
+        limits: Limits,
+        now: UnixSeconds,
+    ) -> Result<Self, random::Unavailable> {
         Ok(Self {
             id: SessionId::random()?,
             identity,
             logged_in_at: now,
             seen_at: now,
+            provider_session: None,
+            last_end: now.after(limits.absolute),
         })
     }
 
@@ -75,6 +95,7 @@ impl Session {
         self.seen_at
             .after(limits.idle)
             .min(self.logged_in_at.after(limits.absolute))
+            .min(self.last_end)
     }
 
     /// This session with a newer `seen_at`, if it is time to set the cookie again.
@@ -108,6 +129,8 @@ impl Session {
             groups: Cow::Borrowed(&self.identity.groups.names),
             groups_as_of: self.identity.groups.as_of,
             groups_asked_at: self.identity.groups.asked_at,
+            provider_session: self.provider_session,
+            last_end: self.last_end,
         };
         let bytes = postcard::to_stdvec(&wire).map_err(|_out_of_memory| SealError)?;
         sealer.seal(&bytes)
@@ -155,6 +178,8 @@ impl Session {
             },
             logged_in_at: wire.logged_in_at,
             seen_at: wire.seen_at,
+            provider_session: wire.provider_session,
+            last_end: wire.last_end,
         };
         // A session from the future means that a clock was set back; its limits cannot be told.
         if now >= session.ends_at(limits) || session.seen_at > now.after(CLOCK_SKEW) {
@@ -179,9 +204,11 @@ struct Wire<'a> {
     groups: Cow<'a, [NameDigest]>,
     groups_as_of: UnixSeconds,
     groups_asked_at: UnixSeconds,
+    provider_session: Option<NameDigest>,
+    last_end: UnixSeconds,
 }
 
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 /// Two replicas may disagree about the time by this much.
 const CLOCK_SKEW: Duration = Duration::from_mins(1);
 /// The longest subject, address and names make less; browsers allow 4,096 for name, value and attributes.
@@ -248,7 +275,7 @@ mod tests {
             groups: groups(2),
             ..Identity::default()
         };
-        Session::start(identity, LOGIN).unwrap()
+        Session::start(identity, LIMITS, LOGIN).unwrap()
     }
 
     #[test]
@@ -312,6 +339,25 @@ mod tests {
     }
 
     #[test]
+    fn longer_limits_do_not_revive_a_session() {
+        let session = Session {
+            seen_at: UnixSeconds(LOGIN.0 + 4999),
+            ..session()
+        };
+        let longer = Limits {
+            absolute: LIMITS.absolute * 2,
+            ..LIMITS
+        };
+        let cookie = session.seal(&sealer("session")).unwrap();
+        let open = |now| {
+            let now = UnixSeconds(LOGIN.0 + now);
+            Session::open(&sealer("session"), cookie.as_bytes(), longer, now)
+        };
+        assert!(open(4999).is_ok());
+        assert_eq!(open(5000), Err(BadSession::Expired));
+    }
+
+    #[test]
     fn two_logins_never_share_an_id() {
         assert_ne!(session().id, session().id);
     }
@@ -326,7 +372,7 @@ mod tests {
             groups: groups(MAX_GROUPS),
             ..session().identity
         };
-        let cookie = Session::start(identity, LOGIN)
+        let cookie = Session::start(identity, LIMITS, LOGIN)
             .unwrap()
             .seal(&sealer("session"))
             .unwrap();

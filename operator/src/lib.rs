@@ -13,12 +13,14 @@
 
 pub mod args;
 pub mod certificates;
+pub mod ended;
 pub mod events;
 #[cfg(test)]
 mod fake_api;
 pub mod lease;
 pub mod metrics;
 pub mod proxy;
+pub mod reporter;
 pub mod reports;
 mod run;
 pub mod selection;

@@ -13,6 +13,7 @@ pub struct Metrics {
     reconciliations: Family<ResultLabels, Counter>,
     admissions: Family<ResultLabels, Counter>,
     reports: Family<ResultLabels, Counter>,
+    endings: Family<ResultLabels, Counter>,
     leader: Gauge,
     authority_not_after: Gauge,
 }
@@ -40,6 +41,11 @@ impl Metrics {
     /// Counts one report of a sidecar.
     pub fn reported(&self, result: &'static str) {
         self.reports.get_or_create(&ResultLabels { result }).inc();
+    }
+
+    /// Counts one message of a sidecar about sessions that ended.
+    pub fn ended(&self, result: &'static str) {
+        self.endings.get_or_create(&ResultLabels { result }).inc();
     }
 
     /// Whether this replica leads.
@@ -70,6 +76,11 @@ impl Metrics {
             "reports",
             "Reports of sidecars by result",
             self.reports.clone(),
+        );
+        registry.register(
+            "ended_sessions_messages",
+            "Messages of sidecars about sessions that ended, by result",
+            self.endings.clone(),
         );
         registry.register("leader", "1 if this replica leads", self.leader.clone());
         registry.register(

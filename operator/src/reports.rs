@@ -4,21 +4,20 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, StatusCode};
-use globus_auth_core::report::{AUDIENCE, Report};
+use globus_auth_core::report::Report;
 use globus_auth_core::runtime::telemetry::Chain;
 use globus_auth_crds::conditions::{POD_CONFIG_APPLIED, POD_UPSTREAM_PROTECTED, reasons};
-use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, UserInfo};
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
-use kube::{Api, Client, ResourceExt};
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Client};
 use serde_json::json;
 use tokio::sync::Semaphore;
 
 use crate::metrics::Metrics;
+use crate::reporter::{self, NotAReporter};
 
 /// What a report needs.
 pub struct Reports {
@@ -42,14 +41,6 @@ impl Reports {
 /// within a minute need one of these.
 const AT_ONCE: usize = 16;
 
-/// The pod that a token names.
-#[derive(Clone, Debug, Eq, PartialEq)]
-struct Reporter {
-    namespace: String,
-    pod: String,
-    uid: String,
-}
-
 /// `POST /v1/report`: writes the report into the conditions of the pod that the token names, and of no
 /// other.
 pub async fn receive(
@@ -59,8 +50,10 @@ pub async fn receive(
 ) -> StatusCode {
     let (result, status) = match handle(&reports, &headers, &report).await {
         Ok(()) => ("success", StatusCode::NO_CONTENT),
-        Err(ReportError::Unauthenticated) => ("unauthenticated", StatusCode::UNAUTHORIZED),
-        Err(error @ ReportError::OtherPod) => {
+        Err(ReportError::Reporter(NotAReporter::Unauthenticated)) => {
+            ("unauthenticated", StatusCode::UNAUTHORIZED)
+        }
+        Err(error @ ReportError::Reporter(NotAReporter::OtherPod)) => {
             tracing::info!(error = %error, "refused a report");
             ("other_pod", StatusCode::FORBIDDEN)
         }
@@ -79,22 +72,14 @@ async fn handle(
     headers: &HeaderMap,
     report: &Report,
 ) -> Result<(), ReportError> {
-    let token = headers
-        .get(AUTHORIZATION)
-        .and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "))
-        .ok_or(ReportError::Unauthenticated)?;
     let _place = reports
         .places
         .try_acquire()
         .map_err(|_full| ReportError::Busy)?;
-    let reporter = authenticate(&reports.client, token).await?;
-    let pods: Api<Pod> = Api::namespaced(reports.client.clone(), &reporter.namespace);
-    let pod = pods
-        .get_opt(&reporter.pod)
+    let (reporter, pod) = reporter::of(&reports.client, headers)
         .await
-        .map_err(ReportError::Read)?
-        .filter(|pod| pod.uid().as_deref() == Some(&reporter.uid))
-        .ok_or(ReportError::OtherPod)?;
+        .map_err(ReportError::Reporter)?;
+    let pods: Api<Pod> = Api::namespaced(reports.client.clone(), &reporter.namespace);
     let changed = changed_conditions(&pod, report, Timestamp::now());
     if changed.is_empty() {
         return Ok(());
@@ -109,50 +94,6 @@ async fn handle(
     .await
     .map_err(ReportError::Write)?;
     Ok(())
-}
-
-async fn authenticate(client: &Client, token: &str) -> Result<Reporter, ReportError> {
-    let review = TokenReview {
-        metadata: ObjectMeta::default(),
-        spec: TokenReviewSpec {
-            token: Some(token.to_owned()),
-            audiences: Some(vec![AUDIENCE.to_owned()]),
-        },
-        status: None,
-    };
-    let reviewed = Api::<TokenReview>::all(client.clone())
-        .create(&PostParams::default(), &review)
-        .await
-        .map_err(ReportError::Review)?;
-    let status = reviewed.status.ok_or(ReportError::Unauthenticated)?;
-    let is_for_us = status
-        .audiences
-        .iter()
-        .flatten()
-        .any(|audience| audience == AUDIENCE);
-    if status.authenticated != Some(true) || !is_for_us {
-        return Err(ReportError::Unauthenticated);
-    }
-    status
-        .user
-        .as_ref()
-        .and_then(reporter)
-        .ok_or(ReportError::Unauthenticated)
-}
-
-/// A token that is bound to a pod names it in the user's extra fields.
-fn reporter(user: &UserInfo) -> Option<Reporter> {
-    let service_account = user
-        .username
-        .as_ref()?
-        .strip_prefix("system:serviceaccount:")?;
-    let (namespace, _name) = service_account.split_once(':')?;
-    let extra = |key: &str| user.extra.as_ref()?.get(key)?.first().cloned();
-    Some(Reporter {
-        namespace: namespace.to_owned(),
-        pod: extra("authentication.kubernetes.io/pod-name")?,
-        uid: extra("authentication.kubernetes.io/pod-uid")?,
-    })
 }
 
 /// The conditions that `report` makes different from what `pod` has.
@@ -243,14 +184,8 @@ fn clipped(text: &str, length: usize) -> String {
 enum ReportError {
     #[error("too many reports at once")]
     Busy,
-    #[error("the pod of the token is gone")]
-    OtherPod,
-    #[error("failed to read the pod")]
-    Read(#[source] kube::Error),
-    #[error("failed to review the token")]
-    Review(#[source] kube::Error),
-    #[error("no token of a pod for this audience")]
-    Unauthenticated,
+    #[error("failed to tell who reports")]
+    Reporter(#[source] NotAReporter),
     #[error("failed to write the pod's conditions")]
     Write(#[source] kube::Error),
 }

@@ -24,6 +24,7 @@ use crate::args::Args;
 use crate::certificates::authority::Lifetimes;
 use crate::certificates::leaf::ServedCertificate;
 use crate::certificates::rotation::Rotation;
+use crate::ended::{self, Endings};
 use crate::events::Events;
 use crate::lease::Candidate;
 use crate::metrics::Metrics;
@@ -150,7 +151,17 @@ impl Replica {
             .route(report::PATH, post(reports::receive))
             .layer(DefaultBodyLimit::max(MAX_REPORT))
             .with_state(Arc::new(reports));
-        webhook.merge(reports)
+        let endings = Endings::new(
+            self.client.clone(),
+            self.proxies.clone(),
+            self.metrics.clone(),
+            Arc::new(SystemClock),
+        );
+        let endings = Router::new()
+            .route(globus_auth_core::ended::PATH, post(ended::receive))
+            .layer(DefaultBodyLimit::max(MAX_REPORT))
+            .with_state(Arc::new(endings));
+        webhook.merge(reports).merge(endings)
     }
 
     async fn lead(

@@ -7,7 +7,8 @@ use arc_swap::ArcSwap;
 use axum::Router;
 use axum::body::Body;
 use futures_util::FutureExt;
-use globus_auth_core::clock::Clock;
+use globus_auth_core::clock::{Clock, UnixSeconds};
+use globus_auth_core::ended::{Ended, EndedList};
 use globus_auth_core::identity::Identity;
 use http::header;
 use http::{Method, Request, Response, StatusCode};
@@ -66,14 +67,35 @@ impl App {
         self.changed.send_replace(());
     }
 
-    /// Resolves when a new configuration no longer admits `identity`.
-    async fn no_longer_allowed(&self, identity: &Identity) {
+    /// Ends sessions, here at once and at every replica within seconds.
+    pub(crate) fn end_sessions(&self, ended: Ended, until: UnixSeconds) {
+        self.ended.end(ended, until, self.clock.now());
+        self.changed.send_replace(());
+    }
+
+    /// Takes over which sessions ended at any replica.
+    pub(crate) fn set_ended(&self, list: &EndedList) {
+        self.ended.set_everywhere(list);
+        self.changed.send_replace(());
+    }
+
+    /// Resolves when `permit` would no longer be given: its user was removed from the list, or its session
+    /// was ended.
+    async fn no_longer_allowed(&self, permit: &Permit) {
         let mut changed = self.changed.subscribe();
-        while self.live.load().rules.allow(identity, self.clock.now()) {
+        while self.still_allows(permit) {
             if changed.changed().await.is_err() {
                 return;
             }
         }
+    }
+
+    fn still_allows(&self, permit: &Permit) -> bool {
+        let live = self.live.load();
+        let now = self.clock.now();
+        let is_allowed = |identity| live.rules.allow(identity, now);
+        let is_alive = |session| !self.ended.contains(session);
+        permit.identity().is_none_or(is_allowed) && permit.session().is_none_or(is_alive)
     }
 }
 
@@ -173,7 +195,7 @@ impl Proxy {
                     response,
                 }
             }
-            Decision::Deny(identity) => denied(&live, identity, found.session.is_some(), format),
+            Decision::Deny(identity) => denied(&live, identity, found.has_session, format),
             Decision::StartLogin => {
                 let (request, _body) = request.into_parts();
                 let mut response = Box::pin(login::interrupt(app, &live, &request)).await;
@@ -241,13 +263,8 @@ impl App {
                     response
                 };
                 if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-                    let (app, identity) = (Arc::clone(self), permit.identity().cloned());
-                    let ended = async move {
-                        match identity {
-                            Some(identity) => app.no_longer_allowed(&identity).await,
-                            None => std::future::pending().await,
-                        }
-                    };
+                    let (app, permit) = (Arc::clone(self), permit.clone());
+                    let ended = async move { app.no_longer_allowed(&permit).await };
                     tunnel::connect(&mut response, ended, self.metrics.tunnels.clone());
                 }
                 response

@@ -1,7 +1,7 @@
 //! Whose request this is: by session cookie, else by bearer token.
 
 use globus_auth_core::clock::UnixSeconds;
-use globus_auth_core::session::{Session, SessionId};
+use globus_auth_core::session::Session;
 use http::header::{HeaderMap, HeaderValue};
 
 use crate::bearer;
@@ -16,9 +16,9 @@ pub(crate) struct Authenticated {
     pub(crate) credentials: Credentials,
     /// A session cookie with a newer time, to be set with the answer.
     pub(crate) renewal: Option<HeaderValue>,
-    /// The session, so that it can be ended.
-    pub(crate) session: Option<SessionId>,
-    /// Whether there was a session cookie that does not count.
+    /// Whether there was a session cookie that counts.
+    pub(crate) has_session: bool,
+    /// Whether there was one that does not.
     pub(crate) is_cookie_useless: bool,
 }
 
@@ -38,9 +38,9 @@ pub(crate) async fn authenticate(
             .and_then(|renewed| session_cookie(&renewed, live, now));
         return Authenticated {
             renewal,
-            session: Some(session.id),
+            has_session: true,
             is_cookie_useless: false,
-            credentials: Credentials::Session(session.identity),
+            credentials: Credentials::Session(session),
         };
     }
     let credentials = match bearer::token(headers) {
@@ -51,7 +51,7 @@ pub(crate) async fn authenticate(
     Authenticated {
         credentials,
         renewal: None,
-        session: None,
+        has_session: false,
         is_cookie_useless: cookie::find(headers, cookie::SESSION).is_some(),
     }
 }
@@ -65,7 +65,7 @@ pub(crate) fn session(
 ) -> Option<Session> {
     let cookie = cookie::find(headers, cookie::SESSION)?;
     match Session::open(&live.sessions, cookie, live.limits, now) {
-        Ok(session) if !ended.contains(session.id) => Some(session),
+        Ok(session) if !ended.contains(&session) => Some(session),
         Ok(_) => None,
         Err(reason) => {
             tracing::debug!(%reason, "ignored a session cookie");

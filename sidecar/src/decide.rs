@@ -2,6 +2,7 @@
 
 use globus_auth_core::identity::Identity;
 use globus_auth_core::oauth::globus::requirements::SessionRequirements;
+use globus_auth_core::session::Session;
 use http::Method;
 
 use crate::intent::Intent;
@@ -20,7 +21,7 @@ pub(crate) enum Credentials {
     /// A bearer token that nobody vouches for.
     InvalidBearer,
     /// A session.
-    Session(Identity),
+    Session(Session),
     /// A bearer token about which nobody could be asked just now.
     Undecided,
 }
@@ -54,11 +55,18 @@ pub(crate) enum Challenge {
 
 /// Proof that a request was decided on. Only [`decide`] makes one, and [`crate::forward`] takes nothing
 /// without it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Permit {
-    identity: Option<Identity>,
-    by: PermittedBy,
+    holder: Holder,
     has_token_for_us: bool,
+}
+
+/// Who is let through.
+#[derive(Clone, Debug)]
+enum Holder {
+    Bearer(Identity),
+    Nobody,
+    Session(Session),
 }
 
 /// By what a request was admitted.
@@ -75,11 +83,19 @@ pub(crate) enum PermittedBy {
 impl Permit {
     /// Who it is; nobody on a public route.
     pub(crate) const fn identity(&self) -> Option<&Identity> {
-        self.identity.as_ref()
+        match &self.holder {
+            Holder::Bearer(identity) => Some(identity),
+            Holder::Nobody => None,
+            Holder::Session(session) => Some(&session.identity),
+        }
     }
 
-    pub(crate) fn into_identity(self) -> Option<Identity> {
-        self.identity
+    /// The session by which it was admitted, if it was by one.
+    pub(crate) const fn session(&self) -> Option<&Session> {
+        match &self.holder {
+            Holder::Session(session) => Some(session),
+            Holder::Bearer(_) | Holder::Nobody => None,
+        }
     }
 
     /// Whether the request has a bearer token that is, or may be, a key to this proxy: the workload
@@ -89,7 +105,11 @@ impl Permit {
     }
 
     pub(crate) const fn by(&self) -> PermittedBy {
-        self.by
+        match &self.holder {
+            Holder::Bearer(_) => PermittedBy::Bearer,
+            Holder::Nobody => PermittedBy::PublicRoute,
+            Holder::Session(_) => PermittedBy::Session,
+        }
     }
 }
 
@@ -125,8 +145,7 @@ pub(crate) fn decide(
         return decision;
     }
     Decision::Forward(Permit {
-        identity: None,
-        by: PermittedBy::PublicRoute,
+        holder: Holder::Nobody,
         has_token_for_us,
     })
 }
@@ -137,28 +156,33 @@ fn decide_by_credentials(
     rules: &Rules,
     now: UnixSeconds,
 ) -> Decision {
-    let (identity, by) = match credentials {
+    let holder = match credentials {
         Credentials::Absent => return without_session(intent),
         Credentials::InvalidBearer => return Decision::Challenge(Challenge::InvalidToken),
         Credentials::InsufficientBearer(requirements) => return Decision::StepUp(requirements),
         Credentials::Undecided => return Decision::Unavailable,
-        Credentials::Bearer(identity) => (identity, PermittedBy::Bearer),
-        Credentials::Session(identity) => (identity, PermittedBy::Session),
+        Credentials::Bearer(identity) => Holder::Bearer(identity),
+        Credentials::Session(session) => Holder::Session(session),
     };
-    let forward = |identity| {
-        Decision::Forward(Permit {
-            identity: Some(identity),
-            by,
-            has_token_for_us: by == PermittedBy::Bearer,
-        })
+    let permit = Permit {
+        has_token_for_us: matches!(holder, Holder::Bearer(_)),
+        holder,
     };
-    match (rules.judge(&identity, now), by, intent) {
+    let verdict = permit
+        .identity()
+        .map_or(Verdict::Refuse, |identity| rules.judge(identity, now));
+    match (verdict, permit.holder, intent) {
         // What is known of the groups is getting old, and this is a chance to ask again: a login that the
         // provider answers without the user. Programs go on meanwhile.
-        (Verdict::AllowForNow, PermittedBy::Session, Intent::Navigation) => Decision::StartLogin,
-        (Verdict::Allow | Verdict::AllowForNow, _, _) => forward(identity),
-        (Verdict::AskAgain, PermittedBy::Session, _) => without_session(intent),
-        (Verdict::AskAgain | Verdict::Refuse, _, _) => Decision::Deny(identity),
+        (Verdict::AllowForNow, Holder::Session(_), Intent::Navigation) => Decision::StartLogin,
+        (Verdict::Allow | Verdict::AllowForNow, holder, _) => {
+            Decision::Forward(Permit { holder, ..permit })
+        }
+        (Verdict::AskAgain, Holder::Session(_), _) => without_session(intent),
+        (_, Holder::Session(session), _) => Decision::Deny(session.identity),
+        (_, Holder::Bearer(identity), _) => Decision::Deny(identity),
+        // Nobody has no credentials to be judged by.
+        (_, Holder::Nobody, _) => without_session(intent),
     }
 }
 
@@ -171,7 +195,10 @@ const fn without_session(intent: Intent) -> Decision {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use globus_auth_core::identity::{Groups, NameDigest};
+    use globus_auth_core::session::Limits;
     use globus_auth_core::sidecar_config::{Access, GroupAccess, PathMatch, PublicRoute};
     use rstest::rstest;
 
@@ -186,6 +213,14 @@ mod tests {
             username: "alice@example.org".to_owned(),
             ..Identity::default()
         }
+    }
+
+    fn session(identity: Identity) -> Session {
+        let limits = Limits {
+            idle: Duration::from_hours(1),
+            absolute: Duration::from_hours(1),
+        };
+        Session::start(identity, limits, NOW).unwrap()
     }
 
     fn access(emails: &[&str]) -> Access {
@@ -260,7 +295,7 @@ mod tests {
         #[case] enters: bool,
     ) {
         let session = outcome(
-            Credentials::Session(user(email)),
+            Credentials::Session(session(user(email))),
             Intent::Navigation,
             emails,
         );
@@ -299,11 +334,11 @@ mod tests {
     #[case::bad_token(Credentials::InvalidBearer, "forward nobody by PublicRoute")]
     #[case::provider_down(Credentials::Undecided, "forward nobody by PublicRoute")]
     #[case::not_on_the_list(
-        Credentials::Session(user(Some("mallory@example.org"))),
+        Credentials::Session(session(user(Some("mallory@example.org")))),
         "forward nobody by PublicRoute"
     )]
     #[case::on_the_list(
-        Credentials::Session(user(Some("alice@example.org"))),
+        Credentials::Session(session(user(Some("alice@example.org")))),
         "forward s by Session"
     )]
     #[case::by_token(
@@ -373,7 +408,7 @@ mod tests {
                 intent,
                 route: None,
             };
-            let credentials = Credentials::Session(identity.clone());
+            let credentials = Credentials::Session(session(identity.clone()));
             assert_eq!(outcome_of(credentials, asked, &access), expected);
         }
     }

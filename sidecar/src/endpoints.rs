@@ -7,6 +7,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::IntoResponse;
 use axum::routing::{any, get};
+use globus_auth_core::ended::{Ended, Sessions};
 use globus_auth_core::identity::{Identity, NameDigest};
 use globus_auth_core::oauth::globus::requirements::SessionRequirements;
 use http::header::{self, HeaderMap, HeaderValue};
@@ -167,7 +168,11 @@ async fn sign_out(State(app): State<Arc<App>>, request: Parts) -> Response<Body>
 fn end_session(app: &App, live: &Live, headers: &HeaderMap, response: &mut Response<Body>) {
     if let Some(session) = crate::authenticate::session(headers, live, &app.ended, app.clock.now())
     {
-        app.ended.end(session.id);
+        let ended = Ended {
+            subject: Some(NameDigest::of(&session.identity.subject)),
+            sessions: Sessions::One(session.id),
+        };
+        app.end_sessions(ended, session.last_end);
         tracing::info!(user = %session.identity.subject, "a user signed out");
     }
     if let Some(token) = bearer::token(headers) {
@@ -240,8 +245,8 @@ async fn check(
         route: None,
     };
     match decide(found.credentials, asked, &live.rules, now) {
-        Decision::Forward(permit) => match permit.into_identity() {
-            Some(identity) => Ok((identity, found.renewal)),
+        Decision::Forward(permit) => match permit.identity() {
+            Some(identity) => Ok((identity.clone(), found.renewal)),
             None => Err(Refusal::Challenge(Challenge::Missing)),
         },
         Decision::Challenge(challenge) => Err(Refusal::Challenge(challenge)),

@@ -83,6 +83,8 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let upstream =
         forward::Upstream::new(args.upstream_port).context("failed to address the workload")?;
     let app = Arc::new(app::App::new(live, upstream, &tools, metrics.clone()));
+    let mut ended = Vec::new();
+    reload::read_ended(&args.config, &app, &mut ended).await;
     let status = Arc::new(status::Status::new(Arc::clone(&app)));
 
     let listeners = server::bind(&args.listen_address, args.listen_port)
@@ -100,13 +102,16 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         Arc::clone(&status),
         tools,
         level,
+        ended,
     ));
     tokio::spawn(exposure::watch(
         Arc::clone(&status),
         args.upstream_port,
         ours,
     ));
+    let has_operator = args.identity_token.is_some();
     if let Some(token) = args.identity_token {
+        tokio::spawn(report::tell_ended(Arc::clone(&app), token.clone()));
         tokio::spawn(report::run(Arc::clone(&app), Arc::clone(&status), token));
     }
     let admin = admin::router(Arc::clone(&status), metrics.registry())
@@ -120,7 +125,10 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         config.hash = app.live().hash,
         "serving"
     );
-    server::serve(listeners, app::Proxy::new(app), stop).await;
+    server::serve(listeners, app::Proxy::new(Arc::clone(&app)), stop).await;
+    if has_operator {
+        report::ended_is_told(&app).await;
+    }
     tracing::info!("stopped");
     Ok(())
 }

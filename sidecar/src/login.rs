@@ -271,6 +271,7 @@ async fn complete(
     let LoggedIn {
         mut identity,
         groups_are_unknown,
+        provider_session,
     } = match live
         .provider
         .redeem(code, issuer, transaction, &live.rules, now)
@@ -295,7 +296,11 @@ async fn complete(
         tracing::info!(user = %identity.subject, "refused a login: not on the list");
         return answers::not_allowed(live, &identity).respond(Format::of(headers), host);
     }
-    let cookie = Session::start(identity, now).ok().and_then(|session| {
+    let session = Session::start(identity, live.limits, now).map(|session| Session {
+        provider_session,
+        ..session
+    });
+    let cookie = session.ok().and_then(|session| {
         tracing::info!(user = %session.identity.subject, "a user logged in");
         session_cookie(&session, live, now)
     });

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use globus_auth_core::clock::UnixSeconds;
-use globus_auth_core::identity::{BadIdentity, Identity, Reading};
+use globus_auth_core::identity::{BadIdentity, Identity, NameDigest, Reading};
 use globus_auth_core::oauth::authorization_code::{
     AuthorizationCodeClient, BadRegistration, OtherToken, Prompt, RedeemError, Registration, Tokens,
 };
@@ -42,6 +42,8 @@ pub(crate) struct LoggedIn {
     pub(crate) identity: Identity,
     /// Whether rules name groups and the provider would not tell which the user is in.
     pub(crate) groups_are_unknown: bool,
+    /// The provider's own session (`sid`), by which it can end ours.
+    pub(crate) provider_session: Option<NameDigest>,
 }
 
 #[derive(Debug)]
@@ -188,10 +190,12 @@ impl Provider {
         }
         let mut identity =
             Identity::from_claims(&claims, &reading, now).map_err(LoginError::Identity)?;
+        let provider_session = claims.text("sid").map(NameDigest::of);
         let Some(globus) = &self.globus else {
             return Ok(LoggedIn {
                 identity,
                 groups_are_unknown: false,
+                provider_session,
             });
         };
         self.check_requirements(globus, &tokens, &discovered.metadata, now)
@@ -201,6 +205,7 @@ impl Provider {
         Ok(LoggedIn {
             identity,
             groups_are_unknown,
+            provider_session,
         })
     }
 

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use globus_auth_core::ended::{self, EndedList};
 use globus_auth_core::runtime::telemetry::LevelHandle;
 use globus_auth_core::sidecar_config::{self, BadConfig, SidecarConfig};
 
@@ -33,11 +34,13 @@ pub(crate) async fn watch(
     status: Arc<Status>,
     tools: Tools,
     level: LevelHandle,
+    mut ended: Vec<u8>,
 ) {
     let mut interval = tokio::time::interval(INTERVAL);
     let mut seen = app.live().hash.clone();
     loop {
         interval.tick().await;
+        read_ended(&folder, &app, &mut ended).await;
         let text = match read_text(&folder).await {
             Ok(text) => text,
             Err(error) => {
@@ -71,6 +74,33 @@ pub(crate) async fn watch(
             }
         }
     }
+}
+
+/// Takes over the list of ended sessions if it is not what was `seen`; there is none until a session has
+/// ended. One that cannot be understood changes nothing, and if none was known before, it ends everything
+/// that began until now.
+pub(crate) async fn read_ended(folder: &Path, app: &App, seen: &mut Vec<u8>) {
+    let text = match tokio::fs::read(folder.join(ended::FILE_NAME)).await {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return,
+        Err(error) => {
+            tracing::warn!(%error, "failed to read which sessions ended; those that were known stay ended");
+            return;
+        }
+    };
+    if text == *seen {
+        return;
+    }
+    match EndedList::parse(&text) {
+        Ok(list) => app.set_ended(&list),
+        Err(error) => {
+            tracing::error!(%error, "failed to understand which sessions ended; those that were known stay ended");
+            if seen.is_empty() {
+                app.set_ended(&EndedList::of_everything(app.clock.now()));
+            }
+        }
+    }
+    *seen = text;
 }
 
 async fn read_text(folder: &Path) -> Result<Vec<u8>, ReadError> {

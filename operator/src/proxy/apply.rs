@@ -1,5 +1,6 @@
 //! Brings the objects of a proxy into the cluster, and its status.
 
+use globus_auth_core::sidecar_config;
 use globus_auth_crds::proxy::GlobusAuthProxyStatus;
 use globus_auth_crds::{GROUP, GlobusAuthProxy};
 use k8s_openapi::api::core::v1::{Pod, Secret};
@@ -60,7 +61,12 @@ fn is_same(present: &Secret, wanted: &Secret) -> bool {
             .map(|owner| owner.uid.clone())
             .collect()
     };
-    present.data == wanted.data
+    // Beside the configuration lies the list of ended sessions, which is written elsewhere.
+    let data = |secret: &Secret| {
+        let data = secret.data.as_ref()?;
+        data.get(sidecar_config::FILE_NAME).cloned()
+    };
+    data(present) == data(wanted)
         && owners(present) == owners(wanted)
         && wanted
             .labels()

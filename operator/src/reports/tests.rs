@@ -1,6 +1,5 @@
-use std::collections::BTreeMap;
-
 use axum::http::HeaderValue;
+use axum::http::header::AUTHORIZATION;
 use rstest::rstest;
 use serde_json::Value;
 
@@ -206,51 +205,6 @@ fn what_a_sidecar_says_has_no_control_characters() {
 
 const POD_NAME: &str = "authentication.kubernetes.io/pod-name";
 const POD_UID: &str = "authentication.kubernetes.io/pod-uid";
-
-fn user(username: Option<&str>, extra: &[(&str, &[&str])]) -> UserInfo {
-    let values = |(key, values): &(&str, &[&str])| {
-        let values = values.iter().map(|&value| value.to_owned()).collect();
-        ((*key).to_owned(), values)
-    };
-    UserInfo {
-        username: username.map(str::to_owned),
-        extra: Some(
-            extra
-                .iter()
-                .map(values)
-                .collect::<BTreeMap<_, Vec<String>>>(),
-        ),
-        ..UserInfo::default()
-    }
-}
-
-#[test]
-fn a_token_that_is_bound_to_a_pod_names_it() {
-    let user = user(
-        Some("system:serviceaccount:ml:trainer"),
-        &[(POD_NAME, &["mlflow-0"]), (POD_UID, &["p-1"])],
-    );
-    assert_eq!(
-        reporter(&user),
-        Some(Reporter {
-            namespace: "ml".to_owned(),
-            pod: "mlflow-0".to_owned(),
-            uid: "p-1".to_owned(),
-        })
-    );
-}
-
-#[rstest]
-#[case::nobody(user(None, &[(POD_NAME, &["mlflow-0"]), (POD_UID, &["p-1"])]))]
-#[case::a_person(user(Some("ml:trainer"), &[(POD_NAME, &["mlflow-0"]), (POD_UID, &["p-1"])]))]
-#[case::no_account(user(Some("system:serviceaccount:ml"), &[(POD_NAME, &["mlflow-0"]), (POD_UID, &["p-1"])]))]
-#[case::no_pod(user(Some("system:serviceaccount:ml:trainer"), &[(POD_UID, &["p-1"])]))]
-#[case::no_uid(user(Some("system:serviceaccount:ml:trainer"), &[(POD_NAME, &["mlflow-0"])]))]
-#[case::an_empty_uid_list(user(Some("system:serviceaccount:ml:trainer"), &[(POD_NAME, &["mlflow-0"]), (POD_UID, &[])]))]
-#[case::no_extra(UserInfo { extra: None, ..user(Some("system:serviceaccount:ml:trainer"), &[]) })]
-fn any_other_token_names_no_pod(#[case] user: UserInfo) {
-    assert_eq!(reporter(&user), None);
-}
 
 // === The endpoint ===
 

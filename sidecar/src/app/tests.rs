@@ -108,7 +108,8 @@ impl Stage {
             name: None,
             ..Identity::default()
         };
-        let session = Session::start(identity, self.clock.now()).unwrap();
+        let session =
+            Session::start(identity, self.proxy.app.live().limits, self.clock.now()).unwrap();
         session.seal(&self.proxy.app.live().sessions).unwrap()
     }
 

@@ -40,7 +40,7 @@ pub fn session() -> anyhow::Result<SessionCheck> {
         name: Some("Alice Example".to_owned()),
         ..Identity::default()
     };
-    let cookie = Session::start(identity, now)?.seal(&sealer)?;
+    let cookie = Session::start(identity, limits, now)?.seal(&sealer)?;
     let open = || {
         Session::open(&sealer, black_box(cookie.as_bytes()), limits, now)
             .context("a session that was sealed just now can be opened")
