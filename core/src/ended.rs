@@ -5,7 +5,7 @@
 //! is named here until it would have ended by itself. The list never forgets one that it must still
 //! name: where there is no room, it ends more sessions than was asked for.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
@@ -136,10 +136,10 @@ impl EndedList {
         for ended in self.ended.keys() {
             match (ended.sessions, ended.subject) {
                 (Sessions::One(id), _) => {
-                    index.one.insert(id, ());
+                    index.one.insert(id);
                 }
                 (Sessions::OfProvider(sid), _) => {
-                    index.of_provider.insert(sid, ());
+                    index.of_provider.insert(sid);
                 }
                 (Sessions::Before(time), Some(subject)) => {
                     let latest = index.of_subject.entry(subject).or_insert(time);
@@ -156,8 +156,8 @@ impl EndedList {
 #[derive(Clone, Debug, Default)]
 pub struct EndedIndex {
     before: Option<UnixSeconds>,
-    one: HashMap<SessionId, ()>,
-    of_provider: HashMap<NameDigest, ()>,
+    one: HashSet<SessionId>,
+    of_provider: HashSet<NameDigest>,
     of_subject: HashMap<NameDigest, UnixSeconds>,
 }
 
@@ -166,11 +166,11 @@ impl EndedIndex {
     pub fn contains(&self, session: &Session) -> bool {
         self.before
             .is_some_and(|before| session.logged_in_at <= before)
-            || (!self.one.is_empty() && self.one.contains_key(&session.id))
+            || (!self.one.is_empty() && self.one.contains(&session.id))
             || (!self.of_provider.is_empty()
                 && session
                     .provider_session
-                    .is_some_and(|sid| self.of_provider.contains_key(&sid)))
+                    .is_some_and(|sid| self.of_provider.contains(&sid)))
             || (!self.of_subject.is_empty()
                 && self
                     .of_subject

@@ -178,11 +178,12 @@ fn decide_by_credentials(
         (Verdict::Allow | Verdict::AllowForNow, holder, _) => {
             Decision::Forward(Permit { holder, ..permit })
         }
-        (Verdict::AskAgain, Holder::Session(_), _) => without_session(intent),
+        // Nobody has no credentials to be judged by.
+        (Verdict::AskAgain, Holder::Session(_), _) | (_, Holder::Nobody, _) => {
+            without_session(intent)
+        }
         (_, Holder::Session(session), _) => Decision::Deny(session.identity),
         (_, Holder::Bearer(identity), _) => Decision::Deny(identity),
-        // Nobody has no credentials to be judged by.
-        (_, Holder::Nobody, _) => without_session(intent),
     }
 }
 

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::response::IntoResponse;
-use axum::routing::{any, get};
+use axum::routing::{any, get, post};
 use globus_auth_core::ended::{Ended, Sessions};
 use globus_auth_core::identity::{Identity, NameDigest};
 use globus_auth_core::oauth::globus::requirements::SessionRequirements;
@@ -18,6 +18,7 @@ use url::form_urlencoded;
 
 use crate::app::App;
 use crate::authenticate::authenticate;
+use crate::backchannel;
 use crate::bearer;
 use crate::cookie;
 use crate::decide::{Asked, Challenge, Decision, decide};
@@ -26,7 +27,7 @@ use crate::live::Live;
 use crate::login::{self, query_parameter, redirect};
 use crate::pages::{Format, protect};
 use crate::redirect::ReturnTo;
-use crate::{CALLBACK_PATH, SIGN_OUT_PATH, START_PATH, answers, headers};
+use crate::{CALLBACK_PATH, SIGN_IN_PATH, SIGN_OUT_PATH, START_PATH, answers, headers};
 
 /// The routes of our own.
 pub(crate) fn router(app: Arc<App>) -> Router {
@@ -35,8 +36,10 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route(CALLBACK_PATH, get(login::callback))
         .route("/oauth2/auth", any(auth))
         .route("/oauth2/userinfo", get(userinfo))
-        .route("/oauth2/sign_in", get(sign_in))
+        .route(SIGN_IN_PATH, get(sign_in))
         .route(SIGN_OUT_PATH, get(sign_out).post(sign_out))
+        .route("/oauth2/backchannel_logout", post(backchannel::log_out))
+        .layer(DefaultBodyLimit::max(MAX_FORM))
         .fallback(not_found)
         .with_state(app)
 }
@@ -187,6 +190,9 @@ async fn not_found(State(app): State<Arc<App>>, request: Parts) -> Response<Body
     let live = app.live();
     answers::no_such_page().respond(Format::of(&request.headers), live.external.authority())
 }
+
+/// A logout token is a JWT; nothing else that is posted here has a body.
+const MAX_FORM: usize = 64 * 1024;
 
 /// Why somebody may not pass, in the terms of these endpoints.
 enum Refusal {

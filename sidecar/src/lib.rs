@@ -5,7 +5,7 @@
 //! | `app` | the order in which a request is treated |
 //! | `decide`, `rules`, `intent`, `headers`, `identity_headers`, `cookie`, `redirect`, `listeners` | pure rules |
 //! | `authenticate`, `bearer`, `provider`, `globus`, `key_source`, `refreshed` | who it is |
-//! | `login`, `step_up`, `endpoints`, `answers`, `pages` | what is answered by us |
+//! | `login`, `step_up`, `backchannel`, `endpoints`, `answers`, `pages` | what is answered by us |
 //! | `forward`, `workload`, `tunnel`, `workload_refusal` | what is answered by the workload |
 //! | `live`, `reload` | the configuration in force |
 //! | `server`, `probe`, `exposure`, `report`, `status` | the pod around it |
@@ -14,6 +14,7 @@ mod answers;
 mod app;
 mod args;
 mod authenticate;
+mod backchannel;
 mod bearer;
 mod cookie;
 mod decide;
@@ -60,6 +61,7 @@ pub use args::Args;
 const RESERVED_PREFIX: &str = "/oauth2";
 const START_PATH: &str = "/oauth2/start";
 const CALLBACK_PATH: &str = "/oauth2/callback";
+const SIGN_IN_PATH: &str = "/oauth2/sign_in";
 const SIGN_OUT_PATH: &str = "/oauth2/sign_out";
 
 /// Runs the sidecar until it is asked to stop.
@@ -109,11 +111,8 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         args.upstream_port,
         ours,
     ));
-    let has_operator = args.identity_token.is_some();
-    if let Some(token) = args.identity_token {
-        tokio::spawn(report::tell_ended(Arc::clone(&app), token.clone()));
-        tokio::spawn(report::run(Arc::clone(&app), Arc::clone(&status), token));
-    }
+    let token = args.identity_token;
+    let reports = token.map(|token| report::start(&app, &status, token));
     let admin = admin::router(Arc::clone(&status), metrics.registry())
         .merge(probe::router(probes, args.upstream_port));
     for listener in admin_listeners {
@@ -125,9 +124,9 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         config.hash = app.live().hash,
         "serving"
     );
-    server::serve(listeners, app::Proxy::new(Arc::clone(&app)), stop).await;
-    if has_operator {
-        report::ended_is_told(&app).await;
+    server::serve(listeners, app::Proxy::new(app), stop).await;
+    if let Some(reports) = reports {
+        reports.last_words().await;
     }
     tracing::info!("stopped");
     Ok(())

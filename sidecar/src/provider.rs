@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use globus_auth_core::clock::UnixSeconds;
+use globus_auth_core::ended::Ended;
 use globus_auth_core::identity::{BadIdentity, Identity, NameDigest, Reading};
 use globus_auth_core::oauth::authorization_code::{
     AuthorizationCodeClient, BadRegistration, OtherToken, Prompt, RedeemError, Registration, Tokens,
@@ -10,6 +11,7 @@ use globus_auth_core::oauth::authorization_code::{
 use globus_auth_core::oauth::claims::Claims;
 use globus_auth_core::oauth::globus::requirements::SessionRequirements;
 use globus_auth_core::oauth::id_token::{self, BadIdToken, Login};
+use globus_auth_core::oauth::logout_token::{self, BadLogoutToken};
 use globus_auth_core::oauth::metadata::ProviderMetadata;
 use globus_auth_core::runtime::http_client::{HttpClient, SendError};
 use globus_auth_core::runtime::telemetry::Chain;
@@ -19,6 +21,7 @@ use globus_auth_core::url::ExternalUrl;
 use http::{Request, StatusCode, header};
 use url::Url;
 
+use crate::SIGN_IN_PATH;
 use crate::globus::{Globus, GlobusError, Introspected};
 use crate::key_source::{FetchError, KeySource, MAX_AGE, get};
 use crate::refreshed::Refreshed;
@@ -127,7 +130,19 @@ impl Provider {
     /// fetched for it: a sign-out waits for nobody.
     pub(crate) fn sign_out_url(&self, external: &ExternalUrl) -> Option<Url> {
         match self.config.kind {
-            ProviderKind::OIDC => None,
+            ProviderKind::OIDC => {
+                let mut url = self
+                    .discovered
+                    .last()?
+                    .metadata
+                    .end_session_endpoint
+                    .clone()?;
+                // Without the ID token, which no session keeps, the provider asks the user once more.
+                url.query_pairs_mut()
+                    .append_pair("client_id", &self.config.client_id)
+                    .append_pair("post_logout_redirect_uri", &external.join(SIGN_IN_PATH));
+                Some(url)
+            }
             ProviderKind::Globus => {
                 let discovered = self.discovered.last();
                 let site = match &discovered {
@@ -237,6 +252,19 @@ impl Provider {
                 Err(LoginError::SessionRequirements)
             }
         }
+    }
+
+    /// Which sessions the provider ends with this logout token.
+    pub(crate) async fn ended_by(&self, token: &str, now: UnixSeconds) -> Result<Ended, NotEnded> {
+        let (issuer, client_id) = (&self.config.issuer, &self.config.client_id);
+        self.keys
+            .verify(
+                |keys| logout_token::verify(token, keys, issuer, client_id, now),
+                |reason| reason.may_change_with_keys(),
+            )
+            .await
+            .map_err(NotEnded::Keys)?
+            .map_err(NotEnded::Token)
     }
 
     /// What is asked of Globus, if that is the provider.
@@ -357,6 +385,15 @@ pub(crate) enum DiscoverError {
     Fetch(FetchError),
     #[error("failed to register")]
     Registration(#[source] BadRegistration),
+}
+
+/// Why a logout token ended nothing.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotEnded {
+    #[error("failed to get the provider's keys")]
+    Keys(#[source] Arc<FetchError>),
+    #[error("the logout token does not count")]
+    Token(#[source] BadLogoutToken),
 }
 
 /// Why a login did not end with an identity.

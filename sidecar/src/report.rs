@@ -13,9 +13,38 @@ use crate::app::App;
 use crate::status::Status;
 use globus_auth_core::runtime::telemetry::Chain;
 
+/// Starts telling the operator what it should know.
+pub(crate) fn start(app: &Arc<App>, status: &Arc<Status>, identity_token: PathBuf) -> Reports {
+    tokio::spawn(tell_ended(Arc::clone(app), identity_token.clone()));
+    tokio::spawn(run(Arc::clone(app), Arc::clone(status), identity_token));
+    Reports {
+        app: Arc::clone(app),
+    }
+}
+
+/// What is told to the operator while the process lives.
+#[derive(Debug)]
+pub(crate) struct Reports {
+    app: Arc<App>,
+}
+
+impl Reports {
+    /// Waits a while for the operator to hear of the sessions that ended last, before the process does.
+    pub(crate) async fn last_words(&self) {
+        let told = async {
+            while !self.app.ended.is_told() {
+                tokio::time::sleep(LAST_WORDS_INTERVAL).await;
+            }
+        };
+        if tokio::time::timeout(LAST_WORDS, told).await.is_err() {
+            tracing::warn!("stopped before the operator heard of every session that ended here");
+        }
+    }
+}
+
 /// Reports every change at once and everything now and then; never returns. Serving users never waits
 /// for it.
-pub(crate) async fn run(app: Arc<App>, status: Arc<Status>, identity_token: PathBuf) {
+async fn run(app: Arc<App>, status: Arc<Status>, identity_token: PathBuf) {
     let mut changes = status.changes();
     let mut failures = 0_u32;
     loop {
@@ -43,7 +72,7 @@ pub(crate) async fn run(app: Arc<App>, status: Arc<Status>, identity_token: Path
 
 /// Tells the operator of sessions that ended here, so that they end at every replica; never returns. What
 /// it does not take is told again.
-pub(crate) async fn tell_ended(app: Arc<App>, identity_token: PathBuf) {
+async fn tell_ended(app: Arc<App>, identity_token: PathBuf) {
     let mut failures = 0_u32;
     loop {
         let message = app.ended.untold().await;
@@ -60,18 +89,6 @@ pub(crate) async fn tell_ended(app: Arc<App>, identity_token: PathBuf) {
                 tokio::time::sleep(retry_after(failures)).await;
             }
         }
-    }
-}
-
-/// Waits a while for the operator to hear of the sessions that ended last, before the process does.
-pub(crate) async fn ended_is_told(app: &App) {
-    let told = async {
-        while !app.ended.is_told() {
-            tokio::time::sleep(LAST_WORDS_INTERVAL).await;
-        }
-    };
-    if tokio::time::timeout(LAST_WORDS, told).await.is_err() {
-        tracing::warn!("stopped before the operator heard of every session that ended here");
     }
 }
 

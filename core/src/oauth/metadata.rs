@@ -16,6 +16,8 @@ pub struct ProviderMetadata {
     pub token_endpoint: Url,
     /// Where claims are that the ID token lacks.
     pub userinfo_endpoint: Option<Url>,
+    /// Where a browser goes to log out (OpenID Connect RP-Initiated Logout §2.1).
+    pub end_session_endpoint: Option<Url>,
     /// How the client shows its secret at the token endpoint.
     pub client_authentication: ClientAuthentication,
     /// Whether the authorization response carries `iss` (RFC 9207 §3); then it must.
@@ -37,6 +39,7 @@ struct Document {
     authorization_endpoint: String,
     token_endpoint: String,
     userinfo_endpoint: Option<String>,
+    end_session_endpoint: Option<String>,
     token_endpoint_auth_methods_supported: Option<Vec<String>>,
     #[serde(default)]
     authorization_response_iss_parameter_supported: bool,
@@ -67,6 +70,10 @@ impl ProviderMetadata {
             userinfo_endpoint: document
                 .userinfo_endpoint
                 .map(|text| endpoint("userinfo_endpoint", &text))
+                .transpose()?,
+            end_session_endpoint: document
+                .end_session_endpoint
+                .map(|text| endpoint("end_session_endpoint", &text))
                 .transpose()?,
             client_authentication: client_authentication(
                 document.token_endpoint_auth_methods_supported.as_deref(),
@@ -192,6 +199,7 @@ mod tests {
     #[case("token_endpoint", "http://auth.globus.org/token")]
     #[case("authorization_endpoint", "javascript:alert(1)")]
     #[case("userinfo_endpoint", "/v2/userinfo")]
+    #[case("end_session_endpoint", "http://auth.globus.org/logout")]
     fn an_unsafe_endpoint_is_refused(#[case] member: &str, #[case] endpoint: &str) {
         let mut document = globus();
         document[member] = json!(endpoint);

@@ -76,10 +76,9 @@ fn answer(call: &Call) -> (u16, Value) {
                 },
             }}),
         ),
-        POD => (200, pod),
+        POD | TELL => (200, pod),
         READ | WRITE => (200, stored(None)),
         LIST => (200, json!({"metadata": {}, "items": [pod]})),
-        TELL => (200, pod),
         _ => failure(404, "NotFound"),
     }
 }

@@ -235,6 +235,11 @@ impl Sidecar {
         self.folder.write(text);
     }
 
+    /// Writes the list of ended sessions, as the operator does for all replicas.
+    pub fn write_ended(&self, text: &[u8]) {
+        self.folder.write_ended(text);
+    }
+
     /// Takes the mounted files away.
     pub fn remove_config(&self) {
         self.folder.remove_data();

@@ -100,3 +100,38 @@ async fn an_edit_of_the_config_map_acts_within_seconds_both_ways() {
         .await_condition("app", "ConfigValid", "True", "Valid")
         .await;
 }
+
+#[tokio::test]
+async fn a_pod_comes_as_its_service_account_with_a_token_for_the_proxy() {
+    let namespace = Namespace::new("accounts").await;
+    let scene = Scene::new(&namespace, Provider::Globus).await;
+    let access = format!(
+        "{{serviceAccounts: [{{namespace: {}, name: trainer}}]}}",
+        namespace.name
+    );
+    namespace.apply(&scene.proxy(&namespace, &access, ""));
+    namespace.apply("{apiVersion: v1, kind: ServiceAccount, metadata: {name: trainer}}");
+    namespace.apply(&echo("127.0.0.1"));
+    namespace.await_available("app");
+    let token = |account: &str, audience: &str| {
+        let audience = format!("--audience={audience}");
+        let token = namespace.kubectl(&["create", "token", account, &audience]);
+        token.trim().to_owned()
+    };
+    let url = scene.app.url();
+    for (token, status) in [
+        (token("trainer", &url), StatusCode::OK),
+        (token("default", &url), StatusCode::FORBIDDEN),
+        (
+            token("trainer", "https://other.test"),
+            StatusCode::UNAUTHORIZED,
+        ),
+        (scene.token(ALICE).await, StatusCode::FORBIDDEN),
+    ] {
+        await_status(&scene, &token, status).await;
+    }
+    let bearer = format!("Bearer {}", token("trainer", &url));
+    let seen = scene.get("/", &[("authorization", &bearer)]).await.body;
+    let name = format!("system:serviceaccount:{}:trainer", namespace.name);
+    assert!(seen.contains(&name), "{seen}");
+}

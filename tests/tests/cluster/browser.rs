@@ -97,6 +97,12 @@ impl Browser {
         std::fs::write(folder.join(format!("{name}.png")), picture).unwrap();
     }
 
+    /// The value of a cookie of the page's site, also one that no script can read.
+    pub(crate) async fn cookie(&self, name: &str) -> String {
+        let cookie = self.page.get_named_cookie(name).await.unwrap();
+        cookie.value().to_owned()
+    }
+
     pub(crate) async fn close(self) {
         self.page.clone().close().await.unwrap();
     }

@@ -1,10 +1,15 @@
 //! A person logs in, in a real browser, at our emulator of Globus and at a provider that we did not write.
 
+use std::time::Duration;
+
+use globus_auth_tests::forward::{Forward, Target};
+use http::{Method, StatusCode};
 use rstest::rstest;
+use tokio::time::Instant;
 
 use crate::browser::Browser;
 use crate::cluster::{Namespace, SHORT, eventually};
-use crate::workload::{ALICE, MALLORY, Provider, Scene, echo};
+use crate::workload::{ALICE, MALLORY, Provider, Scene, echo, echo_pod, indent, send};
 
 impl Scene {
     /// Goes through the provider's pages as `user`.
@@ -89,6 +94,110 @@ async fn signing_out_ends_the_session() {
         .await;
     browser.await_text("Unauthorized").await;
     browser.close().await;
+}
+
+/// Two replicas, each with a name of its own, so that a test can choose which one it asks.
+fn replicas() -> String {
+    format!(
+        r"
+apiVersion: apps/v1
+kind: StatefulSet
+metadata: {{name: app}}
+spec:
+  serviceName: app
+  replicas: 2
+  podManagementPolicy: Parallel
+  selector: {{matchLabels: {{app: app}}}}
+  template:
+    metadata: {{labels: {{app: app, globus-auth.dev/inject: enabled}}}}
+    spec:
+{}
+",
+        indent(&echo_pod("127.0.0.1"), 6)
+    )
+}
+
+#[tokio::test]
+async fn a_copy_of_a_cookie_is_worthless_at_every_replica_after_its_user_signed_out() {
+    let namespace = Namespace::new("replicas").await;
+    let scene = Scene::new(&namespace, Provider::Globus).await;
+    let access = format!("{{emails: [{ALICE}, {MALLORY}]}}");
+    namespace.apply(&scene.proxy(&namespace, &access, ""));
+    namespace.apply(&replicas());
+    namespace.kubectl(&["rollout", "status", "statefulset/app", "--timeout=120s"]);
+    let mut pods = Vec::new();
+    for name in ["app-0", "app-1"] {
+        let target = Target {
+            namespace: namespace.name.clone(),
+            labels: format!("statefulset.kubernetes.io/pod-name={name}"),
+            port: 4180,
+        };
+        let client = namespace.client.clone();
+        pods.push(Forward::start(client, target).await.unwrap());
+    }
+    let mut cookies = Vec::new();
+    for user in [ALICE, MALLORY] {
+        let browser = Browser::start().await;
+        browser.open(&scene.app.url()).await;
+        scene.log_in(&browser, user).await;
+        browser.await_text("x-forwarded-email").await;
+        let value = browser.cookie("__Host-globus-auth").await;
+        cookies.push(format!("__Host-globus-auth={value}"));
+        browser.close().await;
+    }
+    let [first, second] = [&pods[0], &pods[1]].map(Forward::url);
+    let ask = async |pod: &str, path: &str, cookie: &str| {
+        let address = format!("{pod}{path}");
+        let headers = [("cookie", cookie)];
+        send(Method::GET, &address, &headers, String::new())
+            .await
+            .status
+    };
+    for pod in [&first, &second] {
+        for cookie in &cookies {
+            assert_eq!(ask(pod, "/", cookie).await, StatusCode::OK);
+        }
+    }
+
+    let left = ask(&first, "/oauth2/sign_out", &cookies[0]).await;
+    let started = Instant::now();
+    assert_eq!(left, StatusCode::OK);
+    assert_eq!(
+        ask(&first, "/", &cookies[0]).await,
+        StatusCode::UNAUTHORIZED
+    );
+    eventually(
+        "the copy to be refused elsewhere",
+        SHORT,
+        async || match ask(&second, "/", &cookies[0]).await {
+            StatusCode::UNAUTHORIZED => Ok(()),
+            other => Err(other),
+        },
+    )
+    .await;
+    println!(
+        "a sign-out acts at another replica after {:?}",
+        started.elapsed()
+    );
+    assert!(started.elapsed() < Duration::from_secs(10));
+    for pod in [&first, &second] {
+        assert_eq!(ask(pod, "/", &cookies[1]).await, StatusCode::OK);
+    }
+
+    // A pod that starts later knows it, too.
+    namespace.kubectl(&["delete", "pod", "app-0", "--wait"]);
+    namespace.kubectl(&["rollout", "status", "statefulset/app", "--timeout=120s"]);
+    eventually("the new pod", SHORT, async || {
+        match ask(&first, "/", &cookies[1]).await {
+            StatusCode::OK => Ok(()),
+            other => Err(other),
+        }
+    })
+    .await;
+    assert_eq!(
+        ask(&first, "/", &cookies[0]).await,
+        StatusCode::UNAUTHORIZED
+    );
 }
 
 #[tokio::test]

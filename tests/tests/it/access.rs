@@ -1,9 +1,5 @@
 //! Who may enter: by domain, group, provider, session and ServiceAccount, and what everybody may fetch.
 
-use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use globus_auth_core::identity::ServiceAccount;
 use globus_auth_core::oauth::globus::groups;
 use globus_auth_core::oauth::globus::requirements::SessionRequirements;
@@ -23,6 +19,8 @@ use globus_auth_tests::harness::stage::{ALICE, CAROL, MALLORY, Setup};
 use globus_auth_tests::harness::{Stage, eventually};
 use rstest::rstest;
 use serde_json::{Value, json};
+
+use crate::signer::Signer;
 
 /// A group of Globus.
 const PHYSICS: &str = "0e8f1b7a-5c1d-11ef-9a3c-0a58a9feac02";
@@ -463,27 +461,13 @@ async fn a_token_that_the_workload_refuses_or_whose_user_signs_out_is_asked_abou
 }
 
 /// A cluster's signing key.
-struct Cluster {
-    key: jsonwebtoken::EncodingKey,
-    keys: Value,
-}
+struct Cluster(Signer);
 
 const CLUSTER_ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 
 impl Cluster {
     fn new() -> Self {
-        let algorithm = &ECDSA_P256_SHA256_FIXED_SIGNING;
-        let pkcs8 = EcdsaKeyPair::generate_pkcs8(algorithm, &SystemRandom::new()).unwrap();
-        let pair = EcdsaKeyPair::from_pkcs8(algorithm, pkcs8.as_ref()).unwrap();
-        let point = pair.public_key().as_ref();
-        let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
-        let (x, y) = (text(&point[1..33]), text(&point[33..]));
-        Self {
-            key: jsonwebtoken::EncodingKey::from_ec_der(pkcs8.as_ref()),
-            keys: json!({"keys": [
-                {"kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig", "kid": "k", "x": x, "y": y},
-            ]}),
-        }
+        Self(Signer::new())
     }
 
     fn token(&self, change: impl FnOnce(&mut Value)) -> String {
@@ -494,14 +478,12 @@ impl Cluster {
             "kubernetes.io": {"namespace": "train", "serviceaccount": {"name": "trainer", "uid": "u"}},
         });
         change(&mut claims);
-        let mut header = jsonwebtoken::Header::new(jsonwebtoken::Algorithm::ES256);
-        header.kid = Some("k".to_owned());
-        jsonwebtoken::encode(&header, &claims, &self.key).unwrap()
+        self.0.sign(&claims)
     }
 }
 
 async fn with_service_account(cluster: &Cluster) -> Stage {
-    let keys = cluster.keys.clone();
+    let keys = cluster.0.key_set();
     only(move |access| {
         access.service_accounts = Some(ServiceAccountAccess {
             accounts: vec![ServiceAccount {

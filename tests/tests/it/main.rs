@@ -13,4 +13,6 @@ mod attacks;
 mod conformance;
 mod connections;
 mod login;
+mod logout;
 mod provider;
+mod signer;

@@ -9,7 +9,10 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use super::super::id_token::{self, BadIdToken, Login};
+use super::super::logout_token::{self, BadLogoutToken};
 use super::*;
+use crate::ended::{Ended, Sessions};
+use crate::identity::NameDigest;
 
 const NOW: UnixSeconds = UnixSeconds(1_800_000_000);
 
@@ -331,4 +334,78 @@ fn keys_that_cannot_verify_are_left_out() {
 #[case(json!([]))]
 fn a_useless_key_set_is_refused(#[case] document: Value) {
     assert!(KeySet::parse(document.to_string().as_bytes()).is_err());
+}
+
+// === Logout tokens ===
+
+fn logout_claims() -> Value {
+    json!({
+        "iss": "https://auth.globus.org", "aud": "our-client", "sub": "c2f5", "sid": "session-1",
+        "iat": NOW.0 - 10, "exp": NOW.0 + 120, "jti": "j",
+        "events": {"http://schemas.openid.net/event/backchannel-logout": {}},
+    })
+}
+
+fn verify_logout(claims: &Value) -> Result<Ended, BadLogoutToken> {
+    let token = sign(&rs512(), claims);
+    logout_token::verify(&token, &globus_keys(), &Issuer::globus(), "our-client", NOW)
+}
+
+#[rstest]
+#[case::session(json!({}), Some("c2f5"), Sessions::OfProvider(NameDigest::of("session-1")))]
+#[case::session_of_nobody_named(json!({"sub": null}), None, Sessions::OfProvider(NameDigest::of("session-1")))]
+#[case::user(json!({"sid": null}), Some("c2f5"), Sessions::Before(UnixSeconds(NOW.0 - 10)))]
+#[case::issued_in_the_future(
+    json!({"sid": null, "iat": NOW.0 + 30}), Some("c2f5"), Sessions::Before(NOW))]
+fn a_logout_token_ends_what_it_names(
+    #[case] patch: Value,
+    #[case] subject: Option<&str>,
+    #[case] sessions: Sessions,
+) {
+    let ended = verify_logout(&patched(logout_claims(), &patch)).unwrap();
+    assert_eq!(ended.subject, subject.map(NameDigest::of));
+    assert_eq!(ended.sessions, sessions);
+}
+
+#[rstest]
+#[case::of_somebody_else(json!({"iss": "https://evil.test"}), BadJwt::OtherIssuer.into())]
+#[case::for_somebody_else(json!({"aud": "other"}), BadJwt::OtherAudience.into())]
+#[case::expired(json!({"exp": NOW.0 - 3600}), BadJwt::Expired.into())]
+#[case::endless(json!({"exp": null}), BadJwt::Expired.into())]
+#[case::not_yet(json!({"iat": NOW.0 + 3600}), BadJwt::NotYetValid.into())]
+#[case::never_issued(json!({"iat": null}), BadLogoutToken::NotIssued)]
+#[case::an_id_token(json!({"nonce": "n"}), BadLogoutToken::IdToken)]
+#[case::no_event(json!({"events": null}), BadLogoutToken::NoEvent)]
+#[case::another_event(json!({"events": {"http://schemas.openid.net/event/backchannel-logout": null, "x": {}}}), BadLogoutToken::NoEvent)]
+#[case::an_event_that_is_none(json!({"events": ["http://schemas.openid.net/event/backchannel-logout"]}), BadLogoutToken::NoEvent)]
+#[case::no_id(json!({"jti": null}), BadLogoutToken::NoId)]
+#[case::nobody(json!({"sub": null, "sid": null}), BadLogoutToken::Nobody)]
+#[case::an_empty_user(json!({"sub": "", "sid": null}), BadLogoutToken::Nobody)]
+#[case::a_session_that_is_no_text(json!({"sid": 7}), BadLogoutToken::Nobody)]
+fn any_other_token_ends_nothing(#[case] patch: Value, #[case] reason: BadLogoutToken) {
+    assert_eq!(
+        verify_logout(&patched(logout_claims(), &patch)),
+        Err(reason)
+    );
+}
+
+#[test]
+fn a_logout_token_of_another_key_ends_nothing() {
+    let token = jsonwebtoken::encode(&rs512(), &logout_claims(), &KEYS[1].private).unwrap();
+    let verified =
+        logout_token::verify(&token, &globus_keys(), &Issuer::globus(), "our-client", NOW);
+    assert_eq!(verified, Err(BadJwt::Signature.into()));
+}
+
+/// `claims` with `patch` laid over it; null removes.
+fn patched(mut claims: Value, patch: &Value) -> Value {
+    let members = claims.as_object_mut().unwrap();
+    for (name, value) in patch.as_object().unwrap() {
+        if value.is_null() {
+            members.remove(name);
+        } else {
+            members.insert(name.clone(), value.clone());
+        }
+    }
+    claims
 }
