@@ -90,6 +90,14 @@ impl Permit {
         }
     }
 
+    pub(crate) fn into_identity(self) -> Option<Identity> {
+        match self.holder {
+            Holder::Bearer(identity) => Some(identity),
+            Holder::Nobody => None,
+            Holder::Session(session) => Some(session.identity),
+        }
+    }
+
     /// The session by which it was admitted, if it was by one.
     pub(crate) const fn session(&self) -> Option<&Session> {
         match &self.holder {
