@@ -30,6 +30,8 @@ mod key_source;
 mod listeners;
 mod live;
 mod login;
+#[cfg(feature = "measured")]
+pub mod measured;
 mod metrics;
 mod pages;
 mod probe;

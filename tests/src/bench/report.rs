@@ -82,6 +82,13 @@ pub struct SessionCheck {
     pub(super) allocations: usize,
 }
 
+impl SessionCheck {
+    /// By one check.
+    pub const fn bytes_allocated(&self) -> usize {
+        self.bytes_allocated
+    }
+}
+
 impl Machine {
     /// This one.
     pub(super) fn read() -> anyhow::Result<Self> {

@@ -19,7 +19,7 @@ use super::streams;
 /// What to measure, and how long.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// A minute instead of ten.
+    /// A minute instead of several.
     pub quick: bool,
     /// Only scenarios whose names have this in them.
     pub only: Option<String>,
@@ -30,12 +30,12 @@ pub struct Options {
 impl Options {
     /// How often each peer has its turn.
     fn rounds(&self) -> usize {
-        if self.quick { 2 } else { 8 }
+        if self.quick { 2 } else { 6 }
     }
 
     /// How long a turn takes.
     fn turn(&self) -> Duration {
-        Duration::from_millis(if self.quick { 700 } else { 2000 })
+        Duration::from_millis(if self.quick { 700 } else { 1500 })
     }
 
     fn wants(&self, name: &str) -> bool {

@@ -16,7 +16,7 @@ static ALLOCATOR: check::Counting = check::COUNTING;
 #[derive(Debug, Parser)]
 #[command(name = "bench")]
 struct Args {
-    /// A minute instead of ten: enough to see whether a change helps.
+    /// A minute instead of several: enough to see whether a change helps.
     #[arg(long)]
     quick: bool,
     /// Only scenarios whose names have this in them; `streams` for long-lived connections.
