@@ -170,6 +170,16 @@ impl Report {
         text
     }
 
+    /// `text` with the figures between its two marks replaced by these.
+    ///
+    /// # Errors
+    /// The marks are missing.
+    pub fn replace_in(&self, text: &str) -> anyhow::Result<String> {
+        let (before, rest) = text.split_once(BEGIN).context("there is no mark before")?;
+        let (_old, after) = rest.split_once(END).context("there is no mark after")?;
+        Ok(format!("{before}{BEGIN}\n\n{}\n{END}{after}", self.table()))
+    }
+
     fn write_table(&self, text: &mut String) -> std::fmt::Result {
         let Machine { cores, cpu, kernel } = &self.machine;
         writeln!(text, "{cores} cores, {cpu}, Linux {kernel}\n")?;
@@ -253,7 +263,27 @@ impl Report {
     }
 }
 
+const BEGIN: &str = "<!-- figures: written by `make bench` -->";
+const END: &str = "<!-- end of figures -->";
+
 #[expect(clippy::cast_precision_loss, reason = "figures for people")]
 fn mib(kib: u64) -> f64 {
     kib as f64 / 1024.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_replace_what_stands_between_the_marks_and_nothing_else() {
+        let report = Report::new(Machine::read().unwrap());
+        let text = format!("before\n{BEGIN}\nold\n{END}\nafter\n");
+        let replaced = report.replace_in(&text).unwrap();
+        assert!(replaced.starts_with("before\n"), "{replaced}");
+        assert!(replaced.ends_with("\nafter\n"), "{replaced}");
+        assert!(!replaced.contains("old"), "{replaced}");
+        assert_eq!(report.replace_in(&replaced).unwrap(), replaced);
+        assert!(report.replace_in("no marks").is_err());
+    }
 }

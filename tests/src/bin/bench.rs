@@ -1,9 +1,11 @@
 //! Measures our sidecar beside its peers: `make bench`.
 
+use std::fs;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use anyhow::Context;
 use clap::{Parser, Subcommand};
 use globus_auth_tests::bench::{Options, check, run, upstream};
 
@@ -25,6 +27,9 @@ struct Args {
     /// Where the report goes.
     #[arg(long, default_value = "target/bench")]
     folder: PathBuf,
+    /// A document whose figures are replaced by those of this run.
+    #[arg(long)]
+    into: Option<PathBuf>,
     #[command(subcommand)]
     part: Option<Part>,
 }
@@ -56,5 +61,9 @@ async fn main() -> anyhow::Result<()> {
     };
     let report = run(&options).await?;
     write!(std::io::stdout(), "{}", report.table())?;
+    if let Some(path) = args.into {
+        let text = fs::read_to_string(&path).context("failed to read --into")?;
+        fs::write(&path, report.replace_in(&text)?).context("failed to write --into")?;
+    }
     Ok(())
 }
