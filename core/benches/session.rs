@@ -43,7 +43,7 @@ fn session(groups: usize) -> Session {
         },
         ..Identity::default()
     };
-    Session::start(identity, NOW).unwrap()
+    Session::start(identity, LIMITS, NOW).unwrap()
 }
 
 fn sessions(criterion: &mut Criterion) {

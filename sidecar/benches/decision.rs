@@ -6,14 +6,21 @@
 )]
 
 use std::hint::black_box;
+use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use globus_auth_core::clock::UnixSeconds;
 use globus_auth_core::identity::Identity;
+use globus_auth_core::session::{Limits, Session};
 use globus_auth_sidecar::measured::Decider;
 use http::Request;
 
 const NOW: UnixSeconds = UnixSeconds(1_800_000_000);
+
+const LIMITS: Limits = Limits {
+    idle: Duration::from_hours(12),
+    absolute: Duration::from_hours(168),
+};
 
 fn identity() -> Identity {
     Identity {
@@ -45,10 +52,11 @@ fn decisions(criterion: &mut Criterion) {
     let emails = (0..1000).map(|number| format!("user{number}@example.org").parse().unwrap());
     let decider = Decider::new(emails.collect());
     let request = request();
+    let session = Session::start(identity(), LIMITS, NOW).unwrap();
     criterion.bench_function("decide about a session, 1,000 addresses", |bencher| {
         bencher.iter_batched(
-            identity,
-            |identity| decider.forwards(black_box(&request), identity, NOW),
+            || session.clone(),
+            |session| decider.forwards(black_box(&request), session, NOW),
             BatchSize::SmallInput,
         );
     });

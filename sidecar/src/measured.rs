@@ -3,6 +3,7 @@
 use globus_auth_core::clock::UnixSeconds;
 use globus_auth_core::email::Email;
 use globus_auth_core::identity::Identity;
+use globus_auth_core::session::Session;
 use globus_auth_core::sidecar_config::Access;
 use http::{HeaderMap, Request};
 
@@ -26,12 +27,12 @@ impl Decider {
     }
 
     /// Whether a request by somebody with a session would be forwarded.
-    pub fn forwards(&self, request: &Request<()>, identity: Identity, now: UnixSeconds) -> bool {
+    pub fn forwards(&self, request: &Request<()>, session: Session, now: UnixSeconds) -> bool {
         let asked = Asked {
             intent: Intent::of(request),
             route: Some((request.method(), request.uri().path())),
         };
-        let credentials = Credentials::Session(identity);
+        let credentials = Credentials::Session(session);
         matches!(
             decide(credentials, asked, &self.0, now),
             Decision::Forward(_)

@@ -55,7 +55,7 @@ pub(super) async fn send(
     let until = started + time;
     let mut clients: JoinSet<anyhow::Result<Seen>> = opened
         .into_iter()
-        .map(|stream| client(stream, request.as_bytes().to_vec(), until))
+        .map(|stream| client(address, stream, request.as_bytes().to_vec(), until))
         .collect();
     let mut seen = Seen::nothing()?;
     while let Some(client) = clients.join_next().await {
@@ -65,13 +65,22 @@ pub(super) async fn send(
     Ok(seen)
 }
 
-async fn client(mut stream: TcpStream, request: Vec<u8>, until: Instant) -> anyhow::Result<Seen> {
+async fn client(
+    address: SocketAddr,
+    mut stream: TcpStream,
+    request: Vec<u8>,
+    until: Instant,
+) -> anyhow::Result<Seen> {
     let mut seen = Seen::nothing()?;
     let mut buffer = vec![0; 128 * 1024];
     loop {
         let sent = Instant::now();
-        stream.write_all(&request).await?;
-        answer(&mut stream, &mut buffer).await?;
+        while !exchange(&mut stream, &request, &mut buffer).await? {
+            // A busy server may close a kept connection between two requests (RFC 9112 §9.6); the time
+            // for another counts.
+            stream = TcpStream::connect(address).await.context("refused")?;
+            stream.set_nodelay(true)?;
+        }
         let now = Instant::now();
         let latency = u64::try_from((now - sent).as_micros())?;
         seen.latency_us.saturating_record(latency);
@@ -82,12 +91,23 @@ async fn client(mut stream: TcpStream, request: Vec<u8>, until: Instant) -> anyh
     }
 }
 
-/// Reads one answer, which must be a 200 with a length.
-async fn answer(stream: &mut TcpStream, buffer: &mut [u8]) -> anyhow::Result<()> {
+/// Sends a request and reads its answer, which must be a 200 with a length. False if the connection was
+/// closed before there was any.
+async fn exchange(
+    stream: &mut TcpStream,
+    request: &[u8],
+    buffer: &mut [u8],
+) -> anyhow::Result<bool> {
+    if stream.write_all(request).await.is_err() {
+        return Ok(false);
+    }
     let mut filled = 0;
     let end = loop {
-        let read = stream.read(&mut buffer[filled..]).await?;
-        anyhow::ensure!(read > 0, "the connection was closed before an answer");
+        let read = match stream.read(&mut buffer[filled..]).await {
+            Ok(0) | Err(_) if filled == 0 => return Ok(false),
+            read => read?,
+        };
+        anyhow::ensure!(read > 0, "the connection was closed within an answer");
         filled += read;
         if let Some(end) = find(&buffer[..filled], b"\r\n\r\n") {
             break end + 4;
@@ -107,7 +127,7 @@ async fn answer(stream: &mut TcpStream, buffer: &mut [u8]) -> anyhow::Result<()>
         anyhow::ensure!(read > 0, "the connection was closed within an answer");
         left -= read;
     }
-    Ok(())
+    Ok(true)
 }
 
 fn content_length(head: &str) -> anyhow::Result<usize> {
