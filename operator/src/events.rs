@@ -36,6 +36,12 @@ impl Events {
             .await;
     }
 
+    /// Says what was done.
+    pub async fn normal(&self, object: &ObjectReference, reason: &str, message: &str) {
+        self.publish(object, EventType::Normal, reason, message)
+            .await;
+    }
+
     /// Warns.
     pub async fn warning(&self, object: &ObjectReference, reason: &str, message: &str) {
         self.publish(object, EventType::Warning, reason, message)

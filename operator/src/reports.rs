@@ -17,6 +17,7 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 
 use crate::metrics::Metrics;
+use crate::proxy::pods;
 use crate::reporter::{self, NotAReporter};
 
 /// What a report needs.
@@ -156,10 +157,7 @@ fn conditions(report: &Report) -> [PodCondition; 2] {
             POD_CONFIG_APPLIED,
             true,
             reasons::APPLIED,
-            format!(
-                "configuration {} is in force",
-                clipped(&report.config_hash, 32)
-            ),
+            pods::in_force(&clipped(&report.config_hash, 32)),
         ),
         Some(error) => condition(
             POD_CONFIG_APPLIED,

@@ -180,6 +180,7 @@ impl Replica {
             metrics: self.metrics.clone(),
             sidecar: sidecar(args),
             operator: address(args),
+            clock: Arc::new(SystemClock),
             authorities,
         };
         tokio::select! {

@@ -1,5 +1,7 @@
 //! Brings the objects of a proxy into the cluster, and its status.
 
+use std::collections::BTreeMap;
+
 use globus_auth_core::sidecar_config;
 use globus_auth_crds::proxy::GlobusAuthProxyStatus;
 use globus_auth_crds::{GROUP, GlobusAuthProxy};
@@ -68,10 +70,14 @@ fn is_same(present: &Secret, wanted: &Secret) -> bool {
     };
     data(present) == data(wanted)
         && owners(present) == owners(wanted)
-        && wanted
-            .labels()
-            .iter()
-            .all(|(key, value)| present.labels().get(key) == Some(value))
+        && has_all(present.labels(), wanted.labels())
+        && has_all(present.annotations(), wanted.annotations())
+}
+
+fn has_all(present: &BTreeMap<String, String>, wanted: &BTreeMap<String, String>) -> bool {
+    wanted
+        .iter()
+        .all(|(key, value)| present.get(key) == Some(value))
 }
 
 /// Removes the policy that we wrote when one was wanted; one of somebody else stays.
@@ -184,8 +190,6 @@ pub enum ApplyError {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use k8s_openapi::ByteString;
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
     use rstest::rstest;
@@ -203,6 +207,7 @@ mod tests {
     fn rendered() -> Secret {
         let mut secret = secret(&[("config.json", b"{}")]);
         secret.metadata.labels = Some(BTreeMap::from([("made-by".to_owned(), "us".to_owned())]));
+        secret.metadata.annotations = Some(BTreeMap::from([("keys".to_owned(), "1".to_owned())]));
         secret.metadata.owner_references = Some(vec![owner("u-1")]);
         secret
     }
@@ -216,6 +221,9 @@ mod tests {
     #[case::a_label_that_was_changed(
         |secret: &mut Secret| drop(secret.labels_mut().insert("made-by".to_owned(), "me".to_owned())), false)]
     #[case::a_label_that_was_removed(|secret: &mut Secret| secret.metadata.labels = None, false)]
+    #[case::an_annotation_of_somebody_else(
+        |secret: &mut Secret| drop(secret.annotations_mut().insert("team".to_owned(), "ml".to_owned())), true)]
+    #[case::an_annotation_that_was_removed(|secret: &mut Secret| secret.metadata.annotations = None, false)]
     #[case::another_configuration(
         |secret: &mut Secret| secret.data = Some(BTreeMap::from([("config.json".to_owned(), ByteString(b"[]".to_vec()))])),
         false)]

@@ -25,6 +25,8 @@ pub struct PodFacts {
     pub upstream: Reported,
     /// What the sidecar said of its configuration.
     pub config: Reported,
+    /// Names the configuration that the sidecar said is in force.
+    pub config_in_force: Option<String>,
     /// The annotation with the configuration that the pod was told of.
     pub told_config: Option<String>,
 }
@@ -68,6 +70,7 @@ impl PodFacts {
             sidecar_image,
             upstream: reported(pod, POD_UPSTREAM_PROTECTED),
             config: reported(pod, POD_CONFIG_APPLIED),
+            config_in_force: config_in_force(pod),
             told_config: pod.annotations().get(CONFIG_ANNOTATION).cloned(),
         })
     }
@@ -91,16 +94,31 @@ fn sidecar_image(pod: &Pod, proxy: &str) -> Option<String> {
         .flatten()
 }
 
+/// The message of the condition `ConfigApplied` while it is True.
+pub fn in_force(hash: &str) -> String {
+    format!("{IN_FORCE_BEFORE}{hash}{IN_FORCE_AFTER}")
+}
+
+const IN_FORCE_BEFORE: &str = "configuration ";
+const IN_FORCE_AFTER: &str = " is in force";
+
+/// What [`in_force`] said.
+fn config_in_force(pod: &Pod) -> Option<String> {
+    let condition = condition(pod, POD_CONFIG_APPLIED).filter(|one| one.status == "True")?;
+    let message = condition.message.as_deref()?;
+    let hash = message
+        .strip_prefix(IN_FORCE_BEFORE)?
+        .strip_suffix(IN_FORCE_AFTER)?;
+    Some(hash.to_owned())
+}
+
+fn condition<'a>(pod: &'a Pod, type_: &str) -> Option<&'a PodCondition> {
+    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+    conditions.iter().find(|condition| condition.type_ == type_)
+}
+
 fn reported(pod: &Pod, type_: &str) -> Reported {
-    let conditions = pod
-        .status
-        .as_ref()
-        .and_then(|status| status.conditions.as_ref());
-    let condition: Option<&PodCondition> = conditions
-        .into_iter()
-        .flatten()
-        .find(|condition| condition.type_ == type_);
-    match condition {
+    match condition(pod, type_) {
         None => Reported::Nothing,
         Some(condition) if condition.status == "True" => Reported::Good,
         Some(condition) => Reported::Bad(condition.message.clone().unwrap_or_default()),
@@ -143,7 +161,7 @@ mod tests {
                 "conditions": [
                     {"type": "Ready", "status": "False", "message": "not ours"},
                     {"type": "globus-auth.dev/UpstreamProtected", "status": "True"},
-                    {"type": "globus-auth.dev/ConfigApplied", "status": "True"},
+                    {"type": "globus-auth.dev/ConfigApplied", "status": "True", "message": in_force("hash")},
                 ],
             },
         });
@@ -170,6 +188,7 @@ mod tests {
                 sidecar_image: Some("sidecar:1".to_owned()),
                 upstream: Reported::Good,
                 config: Reported::Good,
+                config_in_force: Some("hash".to_owned()),
                 told_config: Some("hash".to_owned()),
             }
         );
@@ -183,6 +202,7 @@ mod tests {
             PodFacts {
                 upstream: Reported::Nothing,
                 config: Reported::Nothing,
+                config_in_force: None,
                 told_config: None,
                 ..facts(&json!({}))
             }
@@ -241,6 +261,20 @@ mod tests {
         let patch = json!({"metadata": {"annotations": {"globus-auth.dev/proxy": "typo"}}});
         let facts = facts(&patch);
         assert_eq!((facts.protector, facts.sidecar_image), (None, None));
+    }
+
+    #[rstest]
+    #[case::said("True", Some("configuration a-b is in force"), Some("a-b"))]
+    #[case::said_before_it_was_refused("False", Some("configuration a-b is in force"), None)]
+    #[case::another_message("True", Some("fine"), None)]
+    #[case::no_message("True", None, None)]
+    fn a_pod_has_the_configuration_that_it_says_is_in_force(
+        #[case] status: &str,
+        #[case] message: Option<&str>,
+        #[case] hash: Option<&str>,
+    ) {
+        let facts = facts(&condition("globus-auth.dev/ConfigApplied", status, message));
+        assert_eq!(facts.config_in_force.as_deref(), hash);
     }
 
     #[rstest]

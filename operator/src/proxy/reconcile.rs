@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use globus_auth_core::clock::Clock;
 use globus_auth_core::random;
 use globus_auth_core::sidecar_config::Operator;
 use globus_auth_core::url::ExternalUrl;
@@ -16,10 +17,11 @@ use tokio::sync::watch;
 use super::apply::{self, ApplyError};
 use super::build::{Applied, Resources};
 use super::fetch::{self, FetchError};
+use super::keys::{self, Facts, KeyRing, Step};
 use super::pods::PodFacts;
 use super::status::{self, Outcome};
-use super::validate::{self, Fetched, Problem};
-use super::{build, keys};
+use super::validate::{self, Fetched, Problem, Validated};
+use super::{build, names};
 use crate::events::Events;
 use crate::metrics::Metrics;
 use crate::settings::{OperatorAddress, SidecarSettings};
@@ -38,6 +40,8 @@ pub struct Context {
     pub sidecar: SidecarSettings,
     /// Where sidecars find the operator.
     pub operator: OperatorAddress,
+    /// The time, for the age of keys.
+    pub clock: Arc<dyn Clock>,
     /// The certificate authorities that vouch for the operator, in PEM; empty until they are known.
     pub authorities: watch::Receiver<String>,
 }
@@ -62,15 +66,15 @@ pub async fn reconcile(
         .await
         .map_err(ReconcileError::Fetch)?;
     let pods = pods(&context, &proxy).await?;
-    let carried_out = carry_out(&context, &proxy, &fetched, authorities).await?;
+    let own: Vec<PodFacts> = pods
+        .iter()
+        .filter(|pod| pod.protector.as_deref() == Some(&proxy.name_any()))
+        .cloned()
+        .collect();
+    let carried_out = carry_out(&context, &proxy, &fetched, &own, authorities).await?;
     let told = match &carried_out.resources {
         Some(resources) => {
             let namespace = proxy.namespace().unwrap_or_default();
-            let own: Vec<PodFacts> = pods
-                .iter()
-                .filter(|pod| pod.protector.as_deref() == Some(&proxy.name_any()))
-                .cloned()
-                .collect();
             apply::tell_pods(&context.client, &namespace, &own, resources).await
         }
         None => Ok(()),
@@ -123,6 +127,7 @@ async fn carry_out(
     context: &Context,
     proxy: &GlobusAuthProxy,
     fetched: &Fetched,
+    pods: &[PodFacts],
     authorities: String,
 ) -> Result<CarriedOut, ReconcileError> {
     let (validated, problems) = match validate::validate(proxy, fetched) {
@@ -140,23 +145,108 @@ async fn carry_out(
             resources: None,
         });
     };
-    let mut session_keys = keys::present(fetched.rendered.as_ref());
-    if session_keys.is_empty() {
-        session_keys.push(keys::generate().map_err(ReconcileError::Key)?);
-    }
+    let keys = next_keys(context, proxy, fetched, pods, &validated)?;
     let operator = Operator {
         url: context.operator.url(),
         certificate_authorities: authorities,
     };
-    let resources =
-        build::build(proxy, validated, session_keys, operator).map_err(ReconcileError::Build)?;
+    let mut resources = build::build(proxy, validated, keys.ring.session_keys(), operator)
+        .map_err(ReconcileError::Build)?;
+    keys.ring
+        .record(&mut resources.secret)
+        .map_err(ReconcileError::Build)?;
     let applied = apply::apply(&context.client, proxy, fetched.rendered.as_ref(), resources)
         .await
         .map_err(ReconcileError::Apply)?;
+    keys.tell(context, proxy).await;
     Ok(CarriedOut {
         problems,
         resources: Some(applied),
     })
+}
+
+/// The keys of a proxy from now on, and what there is to say about them when they are in the cluster.
+struct NextKeys {
+    ring: KeyRing,
+    steps: Vec<Step>,
+    /// Whether there were keys, which are gone.
+    are_lost: bool,
+}
+
+fn next_keys(
+    context: &Context,
+    proxy: &GlobusAuthProxy,
+    fetched: &Fetched,
+    pods: &[PodFacts],
+    validated: &Validated,
+) -> Result<NextKeys, ReconcileError> {
+    let now = context.clock.now();
+    let rendered = fetched.rendered.as_ref();
+    let was_rendered = proxy
+        .status
+        .as_ref()
+        .is_some_and(|status| status.config_hash.is_some());
+    let (ring, are_lost) = match KeyRing::read(rendered, now) {
+        Ok(ring) => {
+            let are_lost = ring.is_empty() && was_rendered;
+            (ring, are_lost)
+        }
+        Err(keys::Unreadable) => (KeyRing::default(), true),
+    };
+    let hash = rendered.and_then(keys::hash_of);
+    let mut sidecars = pods
+        .iter()
+        .filter(|pod| pod.sidecar_image.is_some())
+        .peekable();
+    let facts = Facts {
+        request: proxy
+            .annotations()
+            .get(keys::ROTATE_ANNOTATION)
+            .map(String::as_str),
+        is_everywhere: hash.is_some()
+            && sidecars.peek().is_some()
+            && sidecars.all(|pod| pod.config_in_force == hash),
+        longest_session: Duration::from_secs(validated.session.absolute_timeout_seconds.into()),
+    };
+    let (ring, steps) =
+        keys::rotate(ring, &facts, now, keys::generate).map_err(ReconcileError::Key)?;
+    Ok(NextKeys {
+        ring,
+        steps,
+        are_lost,
+    })
+}
+
+impl NextKeys {
+    async fn tell(&self, context: &Context, proxy: &GlobusAuthProxy) {
+        let object = proxy.object_ref(&());
+        if self.are_lost {
+            let message = format!(
+                "the session keys in Secret {:?} were gone or could not be read, so new ones were made; every \
+                 user must log in again",
+                names::secret(&proxy.name_any())
+            );
+            tracing::warn!(
+                object.name = proxy.name_any(),
+                object.namespace = proxy.namespace(),
+                "{message}"
+            );
+            context
+                .events
+                .warning(&object, "SessionKeysLost", &message)
+                .await;
+        }
+        for step in &self.steps {
+            let Some((reason, message)) = step.event() else {
+                continue;
+            };
+            if *step == Step::Postponed {
+                context.events.warning(&object, reason, message).await;
+            } else {
+                context.events.normal(&object, reason, message).await;
+            }
+        }
+    }
 }
 
 async fn report(

@@ -1,3 +1,4 @@
+use globus_auth_core::clock::UnixSeconds;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -6,7 +7,7 @@ use super::*;
 use crate::proxy::fixtures::{
     config_map, fetched, operator, proxy, proxy_with, proxy_with_spec, secret, session_key,
 };
-use crate::proxy::keys;
+use crate::proxy::keys::KeyRing;
 use crate::proxy::validate::{Fetched, validate};
 
 fn built(proxy: &GlobusAuthProxy) -> Resources<Prepared> {
@@ -171,7 +172,8 @@ fn the_keys_are_found_again_in_the_secret() {
     let keys = vec![session_key(7, 9), session_key(3, 4)];
     let validated = validate(&proxy(), &fetched()).unwrap();
     let resources = build(&proxy(), validated, keys.clone(), operator()).unwrap();
-    assert_eq!(keys::present(Some(&resources.secret)), keys);
+    let ring = KeyRing::read(Some(&resources.secret), UnixSeconds(0)).unwrap();
+    assert_eq!(ring.session_keys(), keys);
 }
 
 #[test]

@@ -1,3 +1,4 @@
+use globus_auth_core::clock::{ManualClock, UnixSeconds};
 use rstest::rstest;
 use serde_json::{Value, json};
 
@@ -5,6 +6,7 @@ use super::*;
 use crate::fake_api::{self, Call, Calls, failure};
 use crate::proxy::fixtures::{fetched, proxy, proxy_with, proxy_with_spec, store_of};
 
+const NOW: UnixSeconds = UnixSeconds(1_800_000_000);
 const CREDENTIALS: &str = "GET /api/v1/namespaces/ml/secrets/mlflow-globus";
 const RENDERED: &str = "GET /api/v1/namespaces/ml/secrets/mlflow-globus-auth";
 const PODS: &str = "GET /api/v1/namespaces/ml/pods";
@@ -49,6 +51,16 @@ async fn reconciled(
     authorities: &str,
     answer: impl Fn(&Call) -> (u16, Value) + Clone + Send + Sync + 'static,
 ) -> (Result<Action, ReconcileError>, Calls) {
+    reconciled_at(NOW, proxy, stored, authorities, answer).await
+}
+
+async fn reconciled_at(
+    now: UnixSeconds,
+    proxy: GlobusAuthProxy,
+    stored: Vec<GlobusAuthProxy>,
+    authorities: &str,
+    answer: impl Fn(&Call) -> (u16, Value) + Clone + Send + Sync + 'static,
+) -> (Result<Action, ReconcileError>, Calls) {
     let (client, calls) = fake_api::client(move |call: Call| std::future::ready(answer(&call)));
     let context = Context {
         client: client.clone(),
@@ -64,9 +76,10 @@ async fn reconciled(
             service: "globus-auth".to_owned(),
             namespace: "system".to_owned(),
         },
+        clock: Arc::new(ManualClock::at(now)),
         authorities: watch::channel(authorities.to_owned()).1,
     };
-    let result = reconcile(Arc::new(proxy), Arc::new(context)).await;
+    let result = Box::pin(reconcile(Arc::new(proxy), Arc::new(context))).await;
     (result, calls)
 }
 
@@ -319,4 +332,126 @@ async fn credentials_of_one_provider_are_never_given_to_another() {
     let edited = proxy_with_spec(&json!({"provider": provider}));
     let (_rendered, calls) = reconciled_without_credentials(edited).await;
     assert!(!calls.lines().contains(&SECRET.to_owned()));
+}
+
+/// What is in the cluster after a proxy was carried out: its Secret, its pod, and the proxy itself.
+#[derive(Clone)]
+struct InForce {
+    secret: Value,
+    pod: Value,
+    proxy: GlobusAuthProxy,
+}
+
+impl InForce {
+    async fn new() -> Self {
+        let (result, calls) = reconciled(proxy(), vec![proxy()], "PEM", answer).await;
+        result.unwrap();
+        let mut in_force = Self {
+            secret: calls.body(SECRET),
+            pod: pod(),
+            proxy: proxy_with(&json!({"status": calls.body(STATUS)["status"]})),
+        };
+        in_force.confirm(&calls);
+        in_force
+    }
+
+    /// The pod's sidecar says that what was written last is in force.
+    fn confirm(&mut self, calls: &Calls) {
+        let annotations = calls.body(POD)["metadata"]["annotations"].clone();
+        let hash = annotations["globus-auth.dev/config"].as_str().unwrap();
+        let condition = json!({
+            "type": "globus-auth.dev/ConfigApplied",
+            "status": "True",
+            "message": crate::proxy::pods::in_force(hash),
+        });
+        self.pod["status"] = json!({"conditions": [condition]});
+        self.pod["metadata"]["annotations"] = annotations;
+    }
+
+    /// Reconciles at a time that lies this far ahead.
+    async fn after(&mut self, later: Duration) -> Calls {
+        let (secret, pod) = (self.secret.clone(), self.pod.clone());
+        let answer = move |call: &Call| match call.line.as_str() {
+            RENDERED => (200, secret.clone()),
+            PODS => (200, json!({"metadata": {}, "items": [pod.clone()]})),
+            _ => answer(call),
+        };
+        let proxy = self.proxy.clone();
+        let now = NOW.after(later);
+        let (result, calls) = reconciled_at(now, proxy.clone(), vec![proxy], "PEM", answer).await;
+        result.unwrap();
+        if calls.lines().contains(&SECRET.to_owned()) {
+            self.secret = calls.body(SECRET);
+        }
+        calls
+    }
+
+    fn keys(&self) -> Vec<u64> {
+        let config = config_in(&self.secret);
+        let keys = config["sessionKeys"].as_array().unwrap();
+        keys.iter().map(|key| key["id"].as_u64().unwrap()).collect()
+    }
+}
+
+#[tokio::test]
+async fn a_new_key_seals_when_the_sidecar_has_said_that_it_has_it() {
+    const MONTH: Duration = Duration::from_hours(30 * 24);
+    let mut in_force = InForce::new().await;
+    let old = in_force.keys();
+
+    let calls = in_force.after(MONTH).await;
+    assert_eq!(calls.body(EVENT)["reason"], "SessionKeyAnnounced");
+    let [first, second] = in_force.keys()[..] else {
+        panic!("{:?}", in_force.keys())
+    };
+    assert_eq!([first], old[..]);
+
+    // The sidecar has the configuration before still.
+    in_force.after(MONTH).await;
+    assert_eq!(in_force.keys(), [first, second]);
+
+    in_force.confirm(&calls);
+    let calls = in_force.after(MONTH).await;
+    assert_eq!(calls.body(EVENT)["reason"], "SessionKeyPromoted");
+    assert_eq!(in_force.keys(), [second, first]);
+
+    let calls = in_force.after(MONTH + Duration::from_hours(8 * 24)).await;
+    assert_eq!(calls.body(EVENT)["reason"], "SessionKeyRemoved");
+    assert_eq!(in_force.keys(), [second]);
+}
+
+#[tokio::test]
+async fn a_new_value_of_the_annotation_asks_for_a_new_key() {
+    let mut in_force = InForce::new().await;
+    in_force
+        .proxy
+        .annotations_mut()
+        .insert(keys::ROTATE_ANNOTATION.to_owned(), "1".to_owned());
+    let calls = in_force.after(Duration::ZERO).await;
+    assert_eq!(calls.body(EVENT)["reason"], "SessionKeyAnnounced");
+    assert_eq!(in_force.keys().len(), 2);
+}
+
+#[rstest]
+#[case::the_secret_is_gone(None)]
+#[case::they_cannot_be_read(Some(json!({"config.json": "e30="})))]
+#[case::there_is_no_configuration(Some(json!({})))]
+#[tokio::test]
+async fn keys_that_are_lost_are_replaced_and_an_event_says_so(#[case] data: Option<Value>) {
+    let in_force = InForce::new().await;
+    let rendered = data.map(|data| {
+        let mut secret = in_force.secret.clone();
+        secret["data"] = data;
+        secret
+    });
+    let answer = move |call: &Call| match (call.line.as_str(), &rendered) {
+        (RENDERED, Some(secret)) => (200, secret.clone()),
+        _ => answer(call),
+    };
+    let proxy = in_force.proxy.clone();
+    let (result, calls) = reconciled(proxy.clone(), vec![proxy], "PEM", answer).await;
+    result.unwrap();
+    assert_ne!(config_in(&calls.body(SECRET)), config_in(&in_force.secret));
+    assert_eq!(calls.body(EVENT)["reason"], "SessionKeysLost");
+    assert_eq!(calls.body(EVENT)["type"], "Warning");
 }

@@ -26,6 +26,7 @@ fn pod(name: &str) -> PodFacts {
         sidecar_image: Some(IMAGE.to_owned()),
         upstream: Reported::Good,
         config: Reported::Good,
+        config_in_force: None,
         told_config: None,
     }
 }
