@@ -43,6 +43,12 @@ mutants: ## Change what decides, one thing at a time, and expect a test to notic
 	@.ci/setup mutants
 	@CARGO_TARGET_DIR="$(CURDIR)/target/mutants" cargo mutants --jobs 1 --output target/mutants $(ARGS)
 
+.PHONY: soak
+soak: ## Abuse a sidecar for a quarter of an hour, and see what is left (ARGS="--minutes 60" for longer)
+	@cargo build --quiet --release --locked --package globus-auth-sidecar --bin globus-auth-sidecar
+	@GLOBUS_AUTH_SIDECAR="$(CURDIR)/target/release/globus-auth-sidecar" \
+	  cargo run --quiet --locked --package globus-auth-tests --bin soak -- $(ARGS)
+
 .PHONY: audit
 audit: ## Check what we depend on for known vulnerabilities (asks the RustSec database)
 	@cargo deny --log-level error check advisories

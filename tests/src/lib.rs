@@ -20,5 +20,6 @@ pub mod forward;
 pub mod globus;
 pub mod harness;
 mod server;
+pub mod soak;
 
 pub use server::asked_to_stop;

@@ -281,16 +281,34 @@ impl Sidecar {
     /// # Panics
     /// Where there is no `/proc`.
     pub fn peak_memory(&self) -> u64 {
+        self.bytes_in_status("VmHWM:")
+    }
+
+    /// The memory that the process has now, in bytes.
+    ///
+    /// # Panics
+    /// Where there is no `/proc`.
+    pub fn memory(&self) -> u64 {
+        self.bytes_in_status("VmRSS:")
+    }
+
+    /// How many file descriptors the process has open.
+    ///
+    /// # Panics
+    /// Where there is no `/proc`.
+    pub fn descriptors(&self) -> usize {
+        let path = format!("/proc/{}/fd", self.child.id());
+        let open = std::fs::read_dir(path).expect("a process has descriptors");
+        open.count()
+    }
+
+    fn bytes_in_status(&self, name: &str) -> u64 {
         let path = format!("/proc/{}/status", self.child.id());
         let status = std::fs::read_to_string(path).expect("a process has a status");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
         let kibibytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
-        kibibytes
-            .expect("VmHWM")
-            .trim()
-            .parse::<u64>()
-            .expect("a number")
-            * 1024
+        let kibibytes = kibibytes.expect("a size").trim().parse::<u64>();
+        kibibytes.expect("a number") * 1024
     }
 
     /// Asks it to stop, as the kubelet does.

@@ -16,3 +16,4 @@ mod login;
 mod logout;
 mod provider;
 mod signer;
+mod soak;
