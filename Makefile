@@ -43,6 +43,10 @@ mutants: ## Change what decides, one thing at a time, and expect a test to notic
 	@.ci/setup mutants
 	@CARGO_TARGET_DIR="$(CURDIR)/target/mutants" cargo mutants --jobs 1 --output target/mutants $(ARGS)
 
+.PHONY: fuzz
+fuzz: ## Send made-up cookies, tokens, addresses, paths and headers to what reads them (CASES=1000000 for longer)
+	@PROPTEST_CASES=$(or $(CASES),100000) cargo test --workspace -- fuzz::
+
 .PHONY: soak
 soak: ## Abuse a sidecar for a quarter of an hour, and see what is left (ARGS="--minutes 60" for longer)
 	@cargo build --quiet --release --locked --package globus-auth-sidecar --bin globus-auth-sidecar

@@ -26,3 +26,6 @@ pub mod session;
 pub mod sidecar_config;
 pub mod transaction;
 pub mod url;
+
+#[cfg(test)]
+mod fuzz;

@@ -22,6 +22,8 @@ mod ended;
 mod endpoints;
 mod exposure;
 mod forward;
+#[cfg(test)]
+mod fuzz;
 mod globus;
 mod headers;
 mod identity_headers;
