@@ -1,4 +1,5 @@
-//! The two kinds of address that a configuration names: where users find us, and who vouches for them.
+//! The kinds of address that a configuration names: where users find us, who vouches for them, and what is
+//! behind us.
 
 use std::fmt;
 use std::str::FromStr;
@@ -96,6 +97,63 @@ impl FromStr for Issuer {
             return Err(BadUrl::NotHttps);
         }
         Ok(Self(text.to_owned()))
+    }
+}
+
+/// The origin of a workload that is in another pod, or outside the cluster.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct UpstreamUrl {
+    is_https: bool,
+    host: String,
+    port: u16,
+}
+
+impl UpstreamUrl {
+    /// Whether it is asked over TLS.
+    pub const fn is_https(&self) -> bool {
+        self.is_https
+    }
+
+    /// A name or an address, without brackets.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The port, also if it is the scheme's own.
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+}
+
+impl FromStr for UpstreamUrl {
+    type Err = BadUrl;
+
+    fn from_str(text: &str) -> Result<Self, BadUrl> {
+        let url = parse(text)?;
+        if url.path() != "/" || url.query().is_some() || text.ends_with('?') {
+            return Err(BadUrl::NotAnOrigin);
+        }
+        let host = match url.host().ok_or(BadUrl::NotAUrl)? {
+            url::Host::Domain(name) => name.to_owned(),
+            url::Host::Ipv4(address) => address.to_string(),
+            url::Host::Ipv6(address) => address.to_string(),
+        };
+        Ok(Self {
+            is_https: url.scheme() == "https",
+            host,
+            port: url.port_or_known_default().ok_or(BadUrl::NotAUrl)?,
+        })
+    }
+}
+
+impl fmt::Display for UpstreamUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.is_https { "https" } else { "http" };
+        if self.host.contains(':') {
+            write!(f, "{scheme}://[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{scheme}://{}:{}", self.host, self.port)
+        }
     }
 }
 
@@ -283,5 +341,30 @@ mod tests {
             text.parse::<Issuer>().map(|issuer| issuer.discovery_url()),
             discovery.map(str::to_owned)
         );
+    }
+
+    #[rstest]
+    #[case("http://mlflow.ml.svc:5000", "http://mlflow.ml.svc:5000")]
+    #[case("https://mlflow.example.org/", "https://mlflow.example.org:443")]
+    #[case("http://10.0.0.7", "http://10.0.0.7:80")]
+    #[case("http://[2001:db8::1]:5000", "http://[2001:db8::1]:5000")]
+    fn an_upstream_is_an_origin_with_its_port(#[case] text: &str, #[case] expected: &str) {
+        let upstream: UpstreamUrl = text.parse().unwrap();
+        assert_eq!(upstream.to_string(), expected);
+        assert_eq!(upstream.to_string().parse(), Ok(upstream));
+    }
+
+    #[rstest]
+    #[case("mlflow.ml.svc:5000", BadUrl::NotHttps)]
+    #[case("unix:///run/socket", BadUrl::NotHttps)]
+    #[case("file:///etc/passwd", BadUrl::NotHttps)]
+    #[case("http://mlflow.ml.svc/path", BadUrl::NotAnOrigin)]
+    #[case("http://mlflow.ml.svc/?a=b", BadUrl::NotAnOrigin)]
+    #[case("http://mlflow.ml.svc/?", BadUrl::NotAnOrigin)]
+    #[case("http://mlflow.ml.svc/#a", BadUrl::HasFragment)]
+    #[case("http://user:secret@mlflow.ml.svc", BadUrl::HasUserInfo)]
+    #[case("http://", BadUrl::NotAUrl)]
+    fn an_upstream_is_nothing_else(#[case] text: &str, #[case] expected: BadUrl) {
+        assert_eq!(text.parse::<UpstreamUrl>(), Err(expected));
     }
 }

@@ -10,6 +10,8 @@ pub mod types {
     pub const CREDENTIALS_RESOLVED: &str = "CredentialsResolved";
     /// Every pod that the selector matches has the sidecar.
     pub const INJECTED: &str = "Injected";
+    /// With mode Standalone: enough pods of the proxy's Deployment are ready.
+    pub const AVAILABLE: &str = "Available";
     /// The workload cannot be reached beside the sidecar.
     pub const UPSTREAM_PROTECTED: &str = "UpstreamProtected";
 }
@@ -23,6 +25,10 @@ pub const POD_CONFIG_APPLIED: &str = "globus-auth.dev/ConfigApplied";
 pub mod reasons {
     /// The ConfigMap of `emailsFrom`, or its key, is missing or unreadable.
     pub const ALLOWLIST_UNUSABLE: &str = "AllowlistUnusable";
+    /// Enough pods of the Deployment are ready.
+    pub const MINIMUM_REPLICAS_AVAILABLE: &str = "MinimumReplicasAvailable";
+    /// Too few pods of the Deployment are ready.
+    pub const MINIMUM_REPLICAS_UNAVAILABLE: &str = "MinimumReplicasUnavailable";
     /// Every sidecar has the newest configuration, or will have it in a moment.
     pub const APPLIED: &str = "Applied";
     /// A sidecar refused the newest configuration and keeps the last good one.

@@ -24,5 +24,8 @@ pub const INJECT_LABEL: &str = "globus-auth.dev/inject";
 pub const INJECT_ENABLED: &str = "enabled";
 /// The annotation with which a pod chooses among several proxies that select it.
 pub const PROXY_ANNOTATION: &str = "globus-auth.dev/proxy";
+/// The label by which the pods of a proxy with a Deployment of its own are found; its value is the
+/// proxy's name.
+pub const STANDALONE_LABEL: &str = "globus-auth.dev/standalone";
 /// The container that the webhook injects.
 pub const CONTAINER: &str = "globus-auth-proxy";

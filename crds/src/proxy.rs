@@ -47,24 +47,53 @@ use serde::{Deserialize, Serialize};
         priority = "1"
     ),
     printcolumn(name = "Stale", type_ = "integer", json_path = ".status.pods.stale", priority = "1"),
-    validation = Rule::new("size(self.metadata.name) <= 63").message("metadata.name must not be longer than 63 characters")
+    validation = Rule::new("size(self.metadata.name) <= 63").message("metadata.name must not be longer than 63 characters"),
+    validation = Rule::new("!has(self.spec) || self.spec.mode != 'Standalone' || self.metadata.name.matches('^[a-z]([a-z0-9-]{0,49}[a-z0-9])?$')")
+        .message("with mode Standalone, metadata.name must have at most 51 letters, digits and - and begin with a letter, because a Service is named after it")
 )]
 #[x_kube(
+    validation = Rule::new("self.mode != 'Sidecar' || has(self.selector)")
+        .message("selector is required with mode Sidecar: name the labels of the pods to protect in selector.matchLabels"),
+    validation = Rule::new("self.mode != 'Standalone' || !has(self.selector)")
+        .message("selector is for mode Sidecar; with mode Standalone the proxy runs in pods of its own, so remove selector"),
+    validation = Rule::new("self.mode != 'Sidecar' || has(self.upstream.port)")
+        .message("upstream.port is required with mode Sidecar: the name or number of the workload's container port"),
+    validation = Rule::new("self.mode != 'Standalone' || !has(self.upstream.port)")
+        .message("upstream.port is for mode Sidecar; with mode Standalone set upstream.url, such as http://mlflow.ml.svc:5000, or neither"),
+    validation = Rule::new("self.mode != 'Sidecar' || !has(self.upstream.url)")
+        .message("upstream.url is for mode Standalone; with mode Sidecar set upstream.port"),
+    validation = Rule::new("self.mode != 'Standalone' || self.upstream.exposure == 'Report'")
+        .message("upstream.exposure: Refuse is for mode Sidecar; with mode Standalone the proxy cannot see where the workload listens, so protect it with a NetworkPolicy"),
+    validation = Rule::new("self.mode == 'Standalone' || !has(self.standalone)")
+        .message("standalone is for mode Standalone; remove it"),
     validation = Rule::new("self.provider.type == 'Globus' || !has(self.bearer) || !has(self.bearer.introspection) || self.bearer.introspection == 'Disabled'")
         .message("bearer.introspection works with provider type Globus only; set it to Disabled and name an issuer in bearer.jwt instead")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct GlobusAuthProxySpec {
-    /// Where the proxy runs. `Sidecar`: as a container in each pod of the workload.
+    /// Where the proxy runs. `Sidecar` (default): as a container in each pod of the workload. `Standalone`:
+    /// in a Deployment of its own with a Service in front, for an ingress that asks it about each request,
+    /// or for a workload that is not in this cluster. It cannot be changed.
     #[serde(default)]
+    #[x_kube(
+        validation = Rule::new("self == oldSelf")
+            .message("mode cannot be changed; create another GlobusAuthProxy and delete this one")
+    )]
     pub mode: Mode,
 
     /// The pods that this proxy protects, by their labels. If two proxies select the same pod, the older
-    /// one protects it and the other one gets the condition `Injected=False`, reason `Conflict`.
-    pub selector: Selector,
+    /// one protects it and the other one gets the condition `Injected=False`, reason `Conflict`. Required
+    /// with mode `Sidecar`, and only there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector: Option<Selector>,
 
     /// The workload behind the proxy.
+    #[serde(default)]
     pub upstream: Upstream,
+
+    /// The proxy's own Deployment, with mode `Standalone`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub standalone: Option<Standalone>,
 
     /// The address that users type, such as `https://mlflow.example.org`: scheme, host and port, no path.
     /// It must be https; http is accepted only for localhost and other loopback addresses, for trying
@@ -113,10 +142,21 @@ pub struct GlobusAuthProxySpec {
 
 /// Where the proxy runs.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-#[expect(missing_docs, reason = "one value; the field says what it means")]
+#[expect(missing_docs, reason = "the field says what they mean")]
 pub enum Mode {
     #[default]
     Sidecar,
+    Standalone,
+}
+
+/// The proxy's own Deployment.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct Standalone {
+    /// How many pods run the proxy. Any of them can complete a login that another one began. Default: not
+    /// set by the operator, so that a HorizontalPodAutoscaler can; without one, there is 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100))]
+    pub replicas: Option<i32>,
 }
 
 /// Pods by their labels.
@@ -130,7 +170,7 @@ pub struct Selector {
 }
 
 /// The workload behind the proxy.
-#[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Upstream {
     /// The container port that users were meant to reach: its name or its number.
@@ -139,12 +179,26 @@ pub struct Upstream {
     /// reaches the proxy, and the workload keeps its number. With a number, the proxy listens on that
     /// number of the pod's address, so that a Service with this `targetPort` reaches it, and the workload
     /// must listen on 127.0.0.1. In both cases, let the workload listen on 127.0.0.1: then nothing but the
-    /// proxy can reach it.
+    /// proxy can reach it. Required with mode `Sidecar`, and only there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(
         validation = Rule::new("type(self) == int ? self >= 1 && self <= 65535 : self.matches('^[a-z0-9]([a-z0-9-]{0,13}[a-z0-9])?$') && self.matches('[a-z]')")
             .message("upstream.port must be a port number from 1 to 65535 or the name of a container port (at most 15 lower-case letters, digits and -)")
     )]
-    pub port: IntOrString,
+    pub port: Option<IntOrString>,
+
+    /// With mode `Standalone`, the workload's address: scheme, host and port, no path. With https, its
+    /// certificate must be one that the system's authorities vouch for. Without an address the proxy
+    /// answers `/oauth2/` only, for an ingress that asks it about each request. Nothing but the proxy or
+    /// that ingress should be able to reach the workload; see to it with a NetworkPolicy. Example:
+    /// `http://mlflow.ml.svc:5000`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 8, max = 512))]
+    #[x_kube(
+        validation = Rule::new(r"self.matches('^https?://([A-Za-z0-9.-]+|\\[[0-9a-fA-F:.]+\\])(:[0-9]+)?/?$')")
+            .message("upstream.url must be http(s)://host[:port] without a path, such as http://mlflow.ml.svc:5000")
+    )]
+    pub url: Option<String>,
 
     /// What to do when the workload listens on an address that other pods can reach, beside the proxy.
     /// `Report` (default): the condition `UpstreamProtected` says so. `Refuse`: moreover, the pod does not
@@ -699,6 +753,20 @@ pub struct ProxyContainer {
     /// Which log lines to write. `info` (default) has a line for every request.
     #[serde(default)]
     pub log_level: LogLevel,
+}
+
+impl GlobusAuthProxySpec {
+    /// The labels of the pods in which the proxy `name` of this specification runs. Those of a proxy
+    /// without selector are the operator's own.
+    pub fn pod_labels(&self, name: &str) -> BTreeMap<String, String> {
+        match (self.mode, &self.selector) {
+            (Mode::Sidecar, Some(selector)) => selector.match_labels.clone(),
+            (Mode::Sidecar, None) => BTreeMap::new(),
+            (Mode::Standalone, _) => {
+                BTreeMap::from([(crate::STANDALONE_LABEL.to_owned(), name.to_owned())])
+            }
+        }
+    }
 }
 
 impl Default for ProxyContainer {

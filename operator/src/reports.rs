@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use globus_auth_core::report::Report;
 use globus_auth_core::runtime::telemetry::Chain;
+use globus_auth_crds::CONTAINER;
 use globus_auth_crds::conditions::{POD_CONFIG_APPLIED, POD_UPSTREAM_PROTECTED, reasons};
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -104,8 +105,12 @@ fn changed_conditions(pod: &Pod, report: &Report, now: Timestamp) -> Vec<PodCond
         .as_ref()
         .and_then(|status| status.conditions.as_ref());
     let find = |type_: &str| present.into_iter().flatten().find(|one| one.type_ == type_);
+    // A proxy in a pod of its own has no workload beside it.
+    let mut containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+    let is_alone = containers.any(|container| container.name == CONTAINER);
     conditions(report)
         .into_iter()
+        .filter(|condition| !is_alone || condition.type_ != POD_UPSTREAM_PROTECTED)
         .filter_map(|mut wanted| {
             let before = find(&wanted.type_);
             let same_status = before.filter(|before| before.status == wanted.status);

@@ -8,7 +8,7 @@ use kube::ResourceExt;
 
 /// Whether `proxy` selects a pod with these labels.
 pub fn selects(proxy: &GlobusAuthProxy, labels: &BTreeMap<String, String>) -> bool {
-    let wanted = &proxy.spec.selector.match_labels;
+    let wanted = proxy.spec.pod_labels(&proxy.name_any());
     !wanted.is_empty()
         && wanted
             .iter()
@@ -40,9 +40,11 @@ pub fn protector<'a, P: AsRef<GlobusAuthProxy>>(
 
 /// Whether some pod could be selected by both.
 pub fn can_overlap(one: &GlobusAuthProxy, other: &GlobusAuthProxy) -> bool {
-    let wanted = &other.spec.selector.match_labels;
-    let mut labels = one.spec.selector.match_labels.iter();
-    labels.all(|(key, value)| wanted.get(key).is_none_or(|other| other == value))
+    let wanted = other.spec.pod_labels(&other.name_any());
+    let labels = one.spec.pod_labels(&one.name_any());
+    labels
+        .iter()
+        .all(|(key, value)| wanted.get(key).is_none_or(|other| other == value))
 }
 
 #[cfg(test)]
@@ -54,6 +56,7 @@ mod tests {
 
     use super::*;
     use crate::proxy::fixtures::proxy_with;
+    use globus_auth_crds::proxy::Selector;
 
     fn texts(pairs: &Value) -> BTreeMap<String, String> {
         serde_json::from_value(pairs.clone()).unwrap()
@@ -61,7 +64,9 @@ mod tests {
 
     fn selecting(labels: &Value) -> GlobusAuthProxy {
         let mut proxy = proxy_with(&json!({}));
-        proxy.spec.selector.match_labels = texts(labels);
+        proxy.spec.selector = Some(Selector {
+            match_labels: texts(labels),
+        });
         proxy
     }
 

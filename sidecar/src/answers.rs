@@ -205,6 +205,19 @@ pub(crate) fn workload_down() -> Page {
     )
 }
 
+/// 404: an ingress asks this proxy about each request, and forwards by itself.
+pub(crate) fn no_workload() -> Page {
+    Page::new(
+        StatusCode::NOT_FOUND,
+        "no_upstream",
+        "There is nothing behind this proxy",
+    )
+    .paragraph(
+        "You are signed in. This proxy only answers below /oauth2/, for an ingress that asks it about each \
+         request; it forwards nothing because the GlobusAuthProxy has no spec.upstream.url.",
+    )
+}
+
 /// 403: a page of another site tries to use this user's session.
 pub(crate) fn foreign_origin() -> Page {
     Page::new(

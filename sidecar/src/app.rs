@@ -19,7 +19,7 @@ use crate::authenticate::authenticate;
 use crate::cookie;
 use crate::decide::{Asked, Challenge, Decision, Permit, PermittedBy, decide};
 use crate::ended::{EndedSessions, SpentStates};
-use crate::forward::{Peer, Upstream};
+use crate::forward::{ForwardError, Peer, Upstream};
 use crate::headers;
 use crate::intent::Intent;
 use crate::live::{Live, Tools};
@@ -269,6 +269,7 @@ impl App {
                 }
                 response
             }
+            Err(ForwardError::NoWorkload) => answers::no_workload().respond(format, host),
             Err(error) if error.is_fault_of_client() => {
                 tracing::debug!(error = %Chain(&error), "the body of a request broke off");
                 answers::bad_body().respond(format, host)

@@ -12,7 +12,7 @@ use globus_auth_core::identity::{Identity, NameDigest};
 use globus_auth_core::oauth::globus::requirements::SessionRequirements;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::request::Parts;
-use http::{Method, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use serde_json::json;
 use url::form_urlencoded;
 
@@ -29,12 +29,16 @@ use crate::pages::{Format, protect};
 use crate::redirect::ReturnTo;
 use crate::{CALLBACK_PATH, SIGN_IN_PATH, SIGN_OUT_PATH, START_PATH, answers, headers};
 
+const AUTH_PATH: &str = "/oauth2/auth";
+
 /// The routes of our own.
 pub(crate) fn router(app: Arc<App>) -> Router {
     Router::new()
         .route(START_PATH, get(login::start))
         .route(CALLBACK_PATH, get(login::callback))
-        .route("/oauth2/auth", any(auth))
+        .route(AUTH_PATH, any(auth))
+        .route("/oauth2/auth/", any(auth_of_path))
+        .route("/oauth2/auth/{*path}", any(auth_of_path))
         .route("/oauth2/userinfo", get(userinfo))
         .route(SIGN_IN_PATH, get(sign_in))
         .route(SIGN_OUT_PATH, get(sign_out).post(sign_out))
@@ -84,6 +88,37 @@ async fn auth(State(app): State<Arc<App>>, request: Parts) -> Response<Body> {
         response.headers_mut().append(header::SET_COOKIE, cookie);
     }
     response
+}
+
+/// `/oauth2/auth/PATH`: the same for gateways that put `/oauth2/auth` before the path of the request that
+/// they ask about, such as Envoy's `ext_authz` and the external authorization of the Gateway API. A
+/// navigation without a session is sent to log in and comes back to that path; nothing else depends on it,
+/// so whoever makes it up reaches no more than with their own credentials.
+async fn auth_of_path(State(app): State<Arc<App>>, request: Request<Body>) -> Response<Body> {
+    let intent = Intent::of(&request);
+    let (mut request, _body) = request.into_parts();
+    let live = app.live();
+    let return_to = asked_about(&request.uri, &live);
+    // The query is that of the other request and must not be read as ours.
+    if let Ok(uri) = http::Uri::try_from(request.uri.path()) {
+        request.uri = uri;
+    }
+    let response = auth(State(app), request).await;
+    if intent == Intent::Navigation && response.status() == StatusCode::UNAUTHORIZED {
+        return redirect(
+            &live
+                .external
+                .join(&answers::start_address(&return_to.into_path())),
+        );
+    }
+    response
+}
+
+/// The path and query after `/oauth2/auth`.
+fn asked_about(uri: &http::Uri, live: &Live) -> ReturnTo {
+    let whole = uri.path_and_query().map_or("", |path| path.as_str());
+    let rest = whole.strip_prefix(AUTH_PATH).unwrap_or_default();
+    ReturnTo::parse(rest, &live.external)
 }
 
 /// Whether `identity` is among the addresses, domains and groups that the query names, each a list with

@@ -1,7 +1,7 @@
 //! Handing a permitted request to the workload, and the answer back, byte for byte.
 
 use std::error::Error;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -17,23 +17,25 @@ use crate::decide::Permit;
 use crate::headers;
 use crate::identity_headers::IdentityHeaders;
 use crate::live::Live;
+use crate::origin::Origin;
 use crate::workload::{SendError, Workload};
 
-/// The workload in the same pod.
+/// The workload, if there is one.
 #[derive(Debug)]
 pub(crate) struct Upstream {
-    workload: Workload,
+    workload: Option<Workload>,
     localhost: HeaderValue,
 }
 
 impl Upstream {
-    /// The workload that listens on `port` of loopback.
+    /// The workload at `origin`; none, if the proxy only answers who somebody is.
     ///
     /// # Errors
     /// Never for a port; the types cannot say so.
-    pub(crate) fn new(port: u16) -> Result<Self, http::Error> {
+    pub(crate) fn new(origin: Option<Origin>) -> Result<Self, http::Error> {
+        let port = origin.as_ref().map_or(0, Origin::port);
         Ok(Self {
-            workload: Workload::new(SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
+            workload: origin.map(Workload::new),
             localhost: HeaderValue::try_from(format!("localhost:{port}"))?,
         })
     }
@@ -49,6 +51,7 @@ impl Upstream {
         mut request: Request<Body>,
         peer: &Peer,
     ) -> Result<Response<Body>, ForwardError> {
+        let workload = self.workload.as_ref().ok_or(ForwardError::NoWorkload)?;
         let tunnel = Tunnel::requested(&mut request);
         set_target(request.uri_mut());
         *request.version_mut() = Version::HTTP_11;
@@ -59,9 +62,9 @@ impl Upstream {
         let request = request.map(|body| without_claiming_trailers(body, &live.identity_headers));
         let sent = if tunnel.is_some() {
             // Rare, and large.
-            Box::pin(self.workload.upgrade(request)).await
+            Box::pin(workload.upgrade(request)).await
         } else {
-            self.workload.send(request).await
+            workload.send(request).await
         };
         let mut response = sent.map_err(ForwardError::Send)?;
         cookie::strip_ours_from_response(response.headers_mut());
@@ -235,6 +238,8 @@ const ADDED: usize = 10;
 /// Why the workload did not answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ForwardError {
+    #[error("there is no workload behind this proxy")]
+    NoWorkload,
     #[error("failed to get an answer from the workload")]
     Send(#[source] SendError),
     #[error("the workload switched protocols without having been asked")]

@@ -6,7 +6,7 @@
 //! | `decide`, `rules`, `intent`, `headers`, `identity_headers`, `cookie`, `redirect`, `listeners` | pure rules |
 //! | `authenticate`, `bearer`, `provider`, `globus`, `key_source`, `refreshed` | who it is |
 //! | `login`, `step_up`, `backchannel`, `endpoints`, `answers`, `pages` | what is answered by us |
-//! | `forward`, `workload`, `tunnel`, `workload_refusal` | what is answered by the workload |
+//! | `forward`, `workload`, `origin`, `tunnel`, `workload_refusal` | what is answered by the workload |
 //! | `live`, `reload` | the configuration in force |
 //! | `server`, `probe`, `exposure`, `report`, `status` | the pod around it |
 
@@ -35,6 +35,7 @@ mod login;
 #[cfg(feature = "measured")]
 pub mod measured;
 mod metrics;
+mod origin;
 mod pages;
 mod probe;
 mod provider;
@@ -86,8 +87,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let live = reload::read(&args.config, None, &tools).await?;
     level.set(live.log_level);
     let metrics = metrics::Metrics::default();
-    let upstream =
-        forward::Upstream::new(args.upstream_port).context("failed to address the workload")?;
+    let upstream = upstream(&args).context("failed to address the workload")?;
     let app = Arc::new(app::App::new(live, upstream, &tools, metrics.clone()));
     let mut ended = Vec::new();
     reload::read_ended(&args.config, &app, &mut ended).await;
@@ -110,15 +110,16 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         level,
         ended,
     ));
-    tokio::spawn(exposure::watch(
-        Arc::clone(&status),
-        args.upstream_port,
-        ours,
-    ));
+    // What listens in another pod cannot be seen from here.
+    if let Some(port) = args.upstream_port {
+        tokio::spawn(exposure::watch(Arc::clone(&status), port, ours));
+    }
     let token = args.identity_token;
     let reports = token.map(|token| report::start(&app, &status, token));
-    let admin = admin::router(Arc::clone(&status), metrics.registry())
-        .merge(probe::router(probes, args.upstream_port));
+    let admin = admin::router(Arc::clone(&status), metrics.registry()).merge(probe::router(
+        probes,
+        args.upstream_port.unwrap_or_default(),
+    ));
     for listener in admin_listeners {
         tokio::spawn(axum::serve(listener, admin.clone()).into_future());
     }
@@ -134,6 +135,16 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// The workload: a port of this pod, an address elsewhere, or none.
+fn upstream(args: &Args) -> anyhow::Result<forward::Upstream> {
+    let origin = match (args.upstream_port, &args.upstream_url) {
+        (Some(port), _) => Some(origin::Origin::Loopback(port)),
+        (None, Some(url)) => Some(origin::Origin::remote(url)?),
+        (None, None) => None,
+    };
+    Ok(forward::Upstream::new(origin)?)
 }
 
 /// Addresses for a log line. With port 0, nothing else says which port was taken.

@@ -6,7 +6,6 @@
 //! because an upload must go on while a slow client keeps the answer from being read; so does an upgrade,
 //! which outlives its answer.
 
-use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -20,15 +19,16 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, Connection, SendRequest};
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
-use tokio::net::TcpStream;
 
-/// The connections to one address.
+use crate::origin::{Origin, Stream};
+
+/// The connections to one workload.
 #[derive(Clone, Debug)]
 pub(crate) struct Workload(Arc<Pool>);
 
 #[derive(Debug)]
 struct Pool {
-    address: SocketAddr,
+    origin: Origin,
     idle: Mutex<Idle>,
 }
 
@@ -45,7 +45,7 @@ struct Idle {
 #[derive(Debug)]
 struct Link {
     sender: SendRequest<Body>,
-    connection: Connection<TokioIo<TcpStream>, Body>,
+    connection: Connection<TokioIo<Stream>, Body>,
 }
 
 /// What came of a request.
@@ -57,10 +57,10 @@ enum Outcome {
 }
 
 impl Workload {
-    /// A workload that listens at `address`.
-    pub(crate) fn new(address: SocketAddr) -> Self {
+    /// The workload at `origin`.
+    pub(crate) fn new(origin: Origin) -> Self {
         Self(Arc::new(Pool {
-            address,
+            origin,
             idle: Mutex::default(),
         }))
     }
@@ -184,12 +184,11 @@ impl Outcome {
 
 impl Pool {
     async fn connect(&self) -> Result<Box<Link>, SendError> {
-        let connect = async {
-            let stream = TcpStream::connect(self.address).await?;
-            stream.set_nodelay(true)?;
-            Ok(stream)
+        let timeout = match self.origin {
+            Origin::Loopback(_) => CONNECT_TIMEOUT,
+            Origin::Remote { .. } => REMOTE_CONNECT_TIMEOUT,
         };
-        let stream = tokio::time::timeout(CONNECT_TIMEOUT, connect)
+        let stream = tokio::time::timeout(timeout, self.origin.connect())
             .await
             .map_err(|_elapsed| SendError::Timeout)?
             .map_err(SendError::Connect)?;
@@ -340,6 +339,8 @@ impl http_body::Body for Kept {
 
 /// Loopback answers at once or not at all.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// A name to look up, a network, perhaps TLS.
+const REMOTE_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Shorter than the keep-alive of common servers (uvicorn: 5 s), so that a kept connection is rarely one
 /// that the workload is closing.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(4);

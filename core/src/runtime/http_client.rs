@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -109,6 +109,17 @@ impl<'c> oauth2::AsyncHttpClient<'c> for HttpClient {
             }
         })
     }
+}
+
+/// How TLS servers are trusted that the certificate authorities of the system vouch for.
+///
+/// # Errors
+/// [`BadTrust`] if the system has none.
+pub fn system_tls() -> Result<rustls::ClientConfig, BadTrust> {
+    let builder = rustls::ClientConfig::builder()
+        .with_native_roots()
+        .map_err(BadTrust::System)?;
+    Ok(builder.with_no_client_auth())
 }
 
 /// A login page is not worth more of a user's patience.

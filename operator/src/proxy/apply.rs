@@ -5,15 +5,18 @@ use std::collections::BTreeMap;
 use globus_auth_core::sidecar_config;
 use globus_auth_crds::proxy::GlobusAuthProxyStatus;
 use globus_auth_crds::{GROUP, GlobusAuthProxy};
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
 
 use super::build::{Applied, Prepared, Resources};
 use super::names;
 use super::pods::{CONFIG_ANNOTATION, PodFacts};
+use super::standalone::Objects;
 
 /// Applies everything, in the order in which it must be there.
 ///
@@ -53,6 +56,42 @@ pub async fn apply(
             .map_err(ApplyError::Secret)?;
     }
     Ok(resources.applied())
+}
+
+/// Applies what runs a proxy of mode Standalone, once its configuration is there, and returns the
+/// Deployment with its status.
+///
+/// # Errors
+/// [`ApplyError::Standalone`]; what was applied before stays.
+pub async fn standalone(
+    client: &Client,
+    namespace: &str,
+    objects: &Objects,
+) -> Result<Deployment, ApplyError> {
+    let Objects {
+        service_account,
+        service,
+        disruption_budget,
+        nginx,
+        deployment,
+    } = objects;
+    one(client, namespace, service_account).await?;
+    one(client, namespace, service).await?;
+    one(client, namespace, disruption_budget).await?;
+    one(client, namespace, nginx).await?;
+    one(client, namespace, deployment).await
+}
+
+async fn one<K>(client: &Client, namespace: &str, object: &K) -> Result<K, ApplyError>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + std::fmt::Debug,
+    K: serde::de::DeserializeOwned + serde::Serialize,
+{
+    let api: Api<K> = Api::namespaced(client.clone(), namespace);
+    let parameters = PatchParams::apply(FIELD_MANAGER).force();
+    api.patch(&object.name_any(), &parameters, &Patch::Apply(object))
+        .await
+        .map_err(ApplyError::Standalone)
 }
 
 fn is_same(present: &Secret, wanted: &Secret) -> bool {
@@ -183,6 +222,9 @@ pub enum ApplyError {
     /// The sidecar's configuration.
     #[error("failed to apply the sidecar's Secret")]
     Secret(#[source] kube::Error),
+    /// What runs a proxy of mode Standalone.
+    #[error("failed to apply the proxy's own Deployment and what belongs to it")]
+    Standalone(#[source] kube::Error),
     /// The status.
     #[error("failed to write the status")]
     Status(#[source] kube::Error),

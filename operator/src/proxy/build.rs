@@ -114,7 +114,7 @@ fn network_policy(proxy: &GlobusAuthProxy, validated: &Validated) -> NetworkPoli
         metadata: metadata(proxy, names::network_policy(&validated.proxy.name)),
         spec: Some(NetworkPolicySpec {
             pod_selector: Some(LabelSelector {
-                match_labels: Some(validated.selector.match_labels.clone()),
+                match_labels: Some(validated.pod_labels.clone()),
                 ..LabelSelector::default()
             }),
             policy_types: Some(vec!["Ingress".to_owned()]),
@@ -127,7 +127,7 @@ fn network_policy(proxy: &GlobusAuthProxy, validated: &Validated) -> NetworkPoli
     }
 }
 
-fn metadata(proxy: &GlobusAuthProxy, name: String) -> ObjectMeta {
+pub(super) fn metadata(proxy: &GlobusAuthProxy, name: String) -> ObjectMeta {
     let owner = proxy.controller_owner_ref(&()).map(|owner| OwnerReference {
         block_owner_deletion: None,
         ..owner

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use globus_auth_crds::GlobusAuthProxy;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::PartialObjectMeta;
 use kube::core::DeserializeGuard;
@@ -37,7 +38,10 @@ pub async fn run(context: Arc<Context>) {
         // A controller of many objects must not ask the API server for all of them at once.
         .with_config(Config::default().debounce(DEBOUNCE).concurrency(CONCURRENCY))
         // Somebody changed or deleted the policy: it comes back.
-        .owns(Api::<NetworkPolicy>::all(client.clone()), ours)
+        .owns(Api::<NetworkPolicy>::all(client.clone()), ours.clone())
+        // Its pods became ready or are no longer, or somebody changed or deleted it.
+        .owns(Api::<Deployment>::all(client.clone()), ours.clone())
+        .owns(Api::<Service>::all(client.clone()), ours)
         // A pod came, went, or was reported on. Only metadata travels.
         .watches(metadata::<Pod>(&client), all.clone(), move |pod| of_pod(&for_pods, &pod))
         // An allowlist was edited.
@@ -78,7 +82,8 @@ async fn guarded_reconcile(
 ) -> Result<Action, ReconcileError> {
     match &proxy.0 {
         Ok(readable) => {
-            let action = reconcile(Arc::new(readable.clone()), Arc::clone(&context)).await?;
+            let readable = Arc::new(readable.clone());
+            let action = Box::pin(reconcile(readable, Arc::clone(&context))).await?;
             failures.forget(&proxy);
             context.metrics.reconciled("success");
             Ok(action)

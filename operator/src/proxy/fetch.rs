@@ -1,9 +1,13 @@
 //! Reads what a proxy refers to, each object by its name.
 
 use globus_auth_crds::GlobusAuthProxy;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
+use globus_auth_crds::proxy::Mode;
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service, ServiceAccount};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::ListParams;
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client, Resource, ResourceExt};
 
 use super::names;
 use super::validate::{ClusterIssuer, Fetched};
@@ -47,6 +51,7 @@ pub async fn references(client: &Client, proxy: &GlobusAuthProxy) -> Result<Fetc
         shared_secret,
         rendered,
         cluster,
+        foreign: foreign(client, proxy).await?,
     })
 }
 
@@ -68,6 +73,43 @@ async fn cluster_issuer(client: &Client) -> Result<ClusterIssuer, FetchError> {
     Ok(ClusterIssuer { issuer, keys })
 }
 
+/// What a proxy with a Deployment of its own needs the names of, and somebody else has made.
+async fn foreign(client: &Client, proxy: &GlobusAuthProxy) -> Result<Vec<String>, FetchError> {
+    if proxy.spec.mode != Mode::Standalone {
+        return Ok(vec![]);
+    }
+    let name = names::standalone(&proxy.name_any());
+    let nginx = names::nginx(&proxy.name_any());
+    let found = tokio::try_join!(
+        foreign_one::<ServiceAccount>(client, proxy, &name),
+        foreign_one::<Service>(client, proxy, &name),
+        foreign_one::<PodDisruptionBudget>(client, proxy, &name),
+        foreign_one::<ConfigMap>(client, proxy, &nginx),
+        foreign_one::<Deployment>(client, proxy, &name),
+    )
+    .map_err(FetchError::Standalone)?;
+    let found = [found.0, found.1, found.2, found.3, found.4];
+    Ok(found.into_iter().flatten().collect())
+}
+
+async fn foreign_one<K>(
+    client: &Client,
+    proxy: &GlobusAuthProxy,
+    name: &str,
+) -> Result<Option<String>, kube::Error>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + std::fmt::Debug,
+    K: serde::de::DeserializeOwned,
+{
+    let api: Api<K> = Api::namespaced(client.clone(), &proxy.namespace().unwrap_or_default());
+    let Some(present) = api.get_metadata_opt(name).await? else {
+        return Ok(None);
+    };
+    let uid = proxy.uid().unwrap_or_default();
+    let is_ours = present.owner_references().iter().any(|one| one.uid == uid);
+    Ok((!is_ours).then(|| format!("{} {name:?}", K::kind(&()))))
+}
+
 /// Reads the pods that `proxy` selects.
 ///
 /// # Errors
@@ -76,8 +118,7 @@ pub async fn pods(client: &Client, proxy: &GlobusAuthProxy) -> Result<Vec<Pod>, 
     let api: Api<Pod> = Api::namespaced(client.clone(), &proxy.namespace().unwrap_or_default());
     let labels: Vec<String> = proxy
         .spec
-        .selector
-        .match_labels
+        .pod_labels(&proxy.name_any())
         .iter()
         .map(|(key, value)| format!("{key}={value}"))
         .collect();
@@ -97,6 +138,9 @@ pub enum FetchError {
     /// About pods.
     #[error("failed to list the pods of spec.selector")]
     Pods(#[source] kube::Error),
+    /// About what a proxy with a Deployment of its own needs.
+    #[error("failed to read what the proxy's own Deployment consists of")]
+    Standalone(#[source] kube::Error),
     /// About a Secret.
     #[error("failed to read a Secret")]
     Secret(#[source] kube::Error),

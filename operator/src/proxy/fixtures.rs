@@ -44,6 +44,13 @@ pub(crate) fn proxy_with_spec(patch: &Value) -> GlobusAuthProxy {
     proxy_with(&json!({"spec": patch}))
 }
 
+/// [`proxy`] with mode Standalone, with `patch` merged into its spec.
+pub(crate) fn standalone_with(patch: &Value) -> GlobusAuthProxy {
+    let mut spec = json!({"mode": "Standalone", "selector": null, "upstream": {"port": null}});
+    json_patch::merge(&mut spec, patch);
+    proxy_with_spec(&spec)
+}
+
 /// What [`proxy`] refers to.
 pub(crate) fn fetched() -> Fetched {
     Fetched {
@@ -55,6 +62,7 @@ pub(crate) fn fetched() -> Fetched {
         rendered: None,
         shared_secret: None,
         cluster: None,
+        foreign: vec![],
     }
 }
 

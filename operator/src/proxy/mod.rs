@@ -11,5 +11,6 @@ pub mod keys;
 pub mod names;
 pub mod pods;
 pub mod reconcile;
+pub mod standalone;
 pub mod status;
 pub mod validate;

@@ -1,6 +1,7 @@
 //! What one pod says about its protection.
 
 use globus_auth_crds::conditions::{POD_CONFIG_APPLIED, POD_UPSTREAM_PROTECTED};
+use globus_auth_crds::proxy::Mode;
 use globus_auth_crds::{CONTAINER, GlobusAuthProxy};
 use k8s_openapi::api::core::v1::{Container, Pod, PodCondition};
 use k8s_openapi::jiff::Timestamp;
@@ -58,11 +59,9 @@ impl PodFacts {
         {
             return None;
         }
-        let protector = selection::protector(proxies, pod.labels(), pod.annotations())
-            .map(|proxy| proxy.as_ref().name_any());
-        let sidecar_image = protector
-            .as_deref()
-            .and_then(|proxy| sidecar_image(pod, proxy));
+        let protector = selection::protector(proxies, pod.labels(), pod.annotations());
+        let sidecar_image = protector.and_then(|proxy| sidecar_image(pod, proxy.as_ref()));
+        let protector = protector.map(|proxy| proxy.as_ref().name_any());
         Some(Self {
             name: pod.name_any(),
             created_at: pod.creation_timestamp().map(|time| time.0),
@@ -76,20 +75,26 @@ impl PodFacts {
     }
 }
 
-/// The image of the sidecar, if it is there as a native sidecar with the configuration of `proxy`.
-fn sidecar_image(pod: &Pod, proxy: &str) -> Option<String> {
+/// The image of the sidecar, if it is there with the configuration of `proxy`: as a native sidecar, or as
+/// the container of a pod of our own.
+fn sidecar_image(pod: &Pod, proxy: &GlobusAuthProxy) -> Option<String> {
     let spec = pod.spec.as_ref()?;
-    let is_sidecar = |container: &&Container| {
-        container.name == CONTAINER && container.restart_policy.as_deref() == Some("Always")
+    let is_ours = |container: &&Container| container.name == CONTAINER;
+    let is_native = |container: &&Container| container.restart_policy.as_deref() == Some("Always");
+    let sidecar = match proxy.spec.mode {
+        Mode::Sidecar => {
+            let containers = spec.init_containers.as_ref()?.iter();
+            containers.filter(is_ours).find(is_native)?
+        }
+        Mode::Standalone => spec.containers.iter().find(is_ours)?,
     };
-    let sidecar = spec.init_containers.as_ref()?.iter().find(is_sidecar)?;
     let volume = spec
         .volumes
         .iter()
         .flatten()
         .find(|volume| volume.name == CONFIG_VOLUME)?;
     let secret = volume.secret.as_ref()?.secret_name.as_deref()?;
-    (secret == names::secret(proxy))
+    (secret == names::secret(&proxy.name_any()))
         .then(|| sidecar.image.clone())
         .flatten()
 }
@@ -133,7 +138,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::proxy::fixtures::{proxy, proxy_with};
+    use crate::proxy::fixtures::{proxy, proxy_with, standalone_with};
 
     /// A pod as the webhook makes it, with `patch` merged in.
     fn pod(patch: &Value) -> Pod {
@@ -221,6 +226,29 @@ mod tests {
     ) {
         let facts = PodFacts::of(&pod(&patch), &[Arc::new(proxy())]);
         assert_eq!(facts.is_some(), counts);
+    }
+
+    #[rstest]
+    #[case::our_container(json!({}), Some("sidecar:1"))]
+    #[case::another_container(json!({"containers": [{"name": "nginx", "image": "nginx"}]}), None)]
+    #[case::another_secret(json!({"volumes": [{"name": "globus-auth-config", "secret": {"secretName": "other"}}]}), None)]
+    fn a_pod_of_our_own_has_the_proxy_as_its_container(
+        #[case] spec: Value,
+        #[case] image: Option<&str>,
+    ) {
+        let mut pod = pod(&json!({
+            "metadata": {"labels": {"app": null, "globus-auth.dev/standalone": "mlflow"}},
+            "spec": {
+                "initContainers": null,
+                "containers": [{"name": "globus-auth-proxy", "image": "sidecar:1"}],
+            },
+        }));
+        let mut value = serde_json::to_value(&pod).unwrap();
+        json_patch::merge(&mut value["spec"], &spec);
+        pod = serde_json::from_value(value).unwrap();
+        let facts = PodFacts::of(&pod, &[Arc::new(standalone_with(&json!({})))]).unwrap();
+        assert_eq!(facts.protector.as_deref(), Some("mlflow"));
+        assert_eq!(facts.sidecar_image.as_deref(), image);
     }
 
     #[rstest]

@@ -8,6 +8,7 @@ use globus_auth_core::random;
 use globus_auth_core::sidecar_config::Operator;
 use globus_auth_core::url::ExternalUrl;
 use globus_auth_crds::GlobusAuthProxy;
+use globus_auth_crds::proxy::Mode;
 use k8s_openapi::jiff::Timestamp;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::Store;
@@ -19,9 +20,9 @@ use super::build::{Applied, Resources};
 use super::fetch::{self, FetchError};
 use super::keys::{self, Facts, KeyRing, Step};
 use super::pods::PodFacts;
-use super::status::{self, Outcome};
+use super::status::{self, Availability, Outcome};
 use super::validate::{self, Fetched, Problem, Validated};
-use super::{build, names};
+use super::{build, names, standalone};
 use crate::events::Events;
 use crate::metrics::Metrics;
 use crate::settings::{OperatorAddress, SidecarSettings};
@@ -121,6 +122,8 @@ struct CarriedOut {
     problems: Vec<Problem>,
     /// What was applied, if anything could be.
     resources: Option<Resources<Applied>>,
+    /// With mode Standalone.
+    standalone: Option<Availability>,
 }
 
 async fn carry_out(
@@ -139,10 +142,12 @@ async fn carry_out(
             (validated, problems)
         }
     };
+    let is_standalone = proxy.spec.mode == Mode::Standalone;
     let Some(validated) = validated else {
         return Ok(CarriedOut {
             problems,
             resources: None,
+            standalone: is_standalone.then_some(Availability::Unknown),
         });
     };
     let keys = next_keys(context, proxy, fetched, pods, &validated)?;
@@ -150,6 +155,12 @@ async fn carry_out(
         url: context.operator.url(),
         certificate_authorities: authorities,
     };
+    let objects = validated
+        .standalone
+        .as_ref()
+        .map(|standalone| standalone::build(proxy, standalone, &context.sidecar))
+        .transpose()
+        .map_err(ReconcileError::Build)?;
     let mut resources = build::build(proxy, validated, keys.ring.session_keys(), operator)
         .map_err(ReconcileError::Build)?;
     keys.ring
@@ -159,9 +170,20 @@ async fn carry_out(
         .await
         .map_err(ReconcileError::Apply)?;
     keys.tell(context, proxy).await;
+    let standalone = match &objects {
+        Some(objects) => {
+            let namespace = proxy.namespace().unwrap_or_default();
+            let deployment = apply::standalone(&context.client, &namespace, objects)
+                .await
+                .map_err(ReconcileError::Apply)?;
+            Some(Availability::of(&deployment))
+        }
+        None => None,
+    };
     Ok(CarriedOut {
         problems,
         resources: Some(applied),
+        standalone,
     })
 }
 
@@ -272,6 +294,7 @@ async fn report(
         callback_url: callback_url.as_deref(),
         pods,
         sidecar_image: &context.sidecar.image,
+        standalone: carried_out.standalone,
         exposure: proxy.spec.upstream.exposure,
     };
     let new = status::compute(old, &outcome, Timestamp::now());

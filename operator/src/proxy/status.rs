@@ -2,6 +2,7 @@
 
 use globus_auth_crds::conditions::{reasons, types};
 use globus_auth_crds::proxy::{Exposure, GlobusAuthProxyStatus, PodCounts};
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 
@@ -25,8 +26,41 @@ pub struct Outcome<'a> {
     pub pods: &'a [PodFacts],
     /// The image that new pods get.
     pub sidecar_image: &'a str,
+    /// With mode Standalone, the proxy's Deployment.
+    pub standalone: Option<Availability>,
     /// What exposure means for readiness.
     pub exposure: Exposure,
+}
+
+/// Whether the pods of a Deployment serve.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Availability {
+    /// There is no Deployment, because the proxy cannot be carried out.
+    Unknown,
+    /// Enough of them do.
+    Available,
+    /// Too few do.
+    Unavailable,
+}
+
+impl Availability {
+    /// Reads what the Deployment's controller says of its newest template.
+    pub fn of(deployment: &Deployment) -> Self {
+        let Some(status) = &deployment.status else {
+            return Self::Unavailable;
+        };
+        let is_available = status
+            .conditions
+            .iter()
+            .flatten()
+            .any(|condition| condition.type_ == "Available" && condition.status == TRUE);
+        let is_about_this = status.observed_generation == deployment.metadata.generation;
+        if is_about_this && is_available {
+            Self::Available
+        } else {
+            Self::Unavailable
+        }
+    }
 }
 
 /// Computes the status. A condition's time moves only when its status does.
@@ -38,12 +72,11 @@ pub fn compute(
     let previous = old
         .map(|status| status.conditions.as_slice())
         .unwrap_or_default();
-    let parts = [
-        config_valid(outcome),
-        credentials_resolved(outcome),
-        injected(outcome, previous),
-        upstream_protected(outcome),
-    ];
+    let mut parts = vec![config_valid(outcome), credentials_resolved(outcome)];
+    match outcome.standalone {
+        Some(availability) => parts.push(available(availability)),
+        None => parts.extend([injected(outcome, previous), upstream_protected(outcome)]),
+    }
     let ready = ready(&parts, outcome.exposure);
     let condition = |verdict: &Verdict| dated(verdict, previous, outcome.generation, now);
     GlobusAuthProxyStatus {
@@ -260,6 +293,24 @@ fn standing_refusal(outcome: &Outcome<'_>, previous: &[Condition]) -> Option<Ver
             refused.message.clone(),
         )
     })
+}
+
+fn available(availability: Availability) -> Verdict {
+    let verdict =
+        |status, reason, message: &str| Verdict::new(types::AVAILABLE, status, reason, message);
+    match availability {
+        Availability::Unknown => verdict(UNKNOWN, reasons::NO_PODS, "there is no Deployment yet"),
+        Availability::Available => verdict(
+            TRUE,
+            reasons::MINIMUM_REPLICAS_AVAILABLE,
+            "enough pods of the proxy's Deployment are ready",
+        ),
+        Availability::Unavailable => verdict(
+            FALSE,
+            reasons::MINIMUM_REPLICAS_UNAVAILABLE,
+            "too few pods of the proxy's Deployment are ready; look at the Deployment and its pods",
+        ),
+    }
 }
 
 fn upstream_protected(outcome: &Outcome<'_>) -> Verdict {

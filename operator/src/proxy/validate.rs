@@ -17,6 +17,7 @@ use kube::ResourceExt;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
+use super::standalone::Standalone;
 use super::{access, names};
 use crate::webhook::policy::Policy;
 
@@ -31,6 +32,9 @@ pub struct Fetched {
     pub shared_secret: Option<Secret>,
     /// The Secret that the operator has rendered before.
     pub rendered: Option<Secret>,
+    /// With mode Standalone: what has a name that we need and was made by somebody else, such as
+    /// `Service "mlflow-globus-auth"`.
+    pub foreign: Vec<String>,
     /// Who signs the tokens of ServiceAccounts, if `access.serviceAccounts` names any.
     pub cluster: Option<ClusterIssuer>,
 }
@@ -81,8 +85,10 @@ impl Fetched {
 pub struct Validated {
     /// Which it is.
     pub proxy: config::ProxyReference,
-    /// The pods that it selects.
-    pub selector: spec::Selector,
+    /// The labels of the pods in which it runs.
+    pub pod_labels: BTreeMap<String, String>,
+    /// With mode Standalone, what its Deployment needs.
+    pub standalone: Option<Standalone>,
     /// The port of the sidecar that a NetworkPolicy admits.
     pub admitted_port: u16,
     /// Whether a NetworkPolicy is wanted.
@@ -123,20 +129,17 @@ pub struct Problem {
 pub fn validate(proxy: &GlobusAuthProxy, fetched: &Fetched) -> Result<Validated, Vec<Problem>> {
     let spec = &proxy.spec;
     let mut problems = Vec::new();
-    keep(&mut problems, selector(&spec.selector));
     let external_url = keep(&mut problems, external_url(spec));
     let issuer = keep(&mut problems, issuer(&spec.provider));
-    let credentials = keep(
-        &mut problems,
-        credentials(spec, fetched.client_secret.as_ref()),
-    );
+    let client_secret = fetched.client_secret.as_ref();
+    let credentials = keep(&mut problems, credentials(spec, client_secret));
     let access = keep(&mut problems, access::access(spec, fetched));
-    let identity_headers = keep(
-        &mut problems,
-        identity_headers(spec, fetched.shared_secret.as_ref()),
-    );
+    let shared_secret = fetched.shared_secret.as_ref();
+    let identity_headers = keep(&mut problems, identity_headers(spec, shared_secret));
     let bearer = keep(&mut problems, bearer(spec));
-    let policy = keep(&mut problems, Policy::of(proxy).ok_or_else(bad_port));
+    let runs = keep(&mut problems, runs(proxy));
+    keep(&mut problems, selector(spec));
+    keep(&mut problems, no_foreign(&fetched.foreign));
     keep(&mut problems, own_secret(proxy, fetched.rendered.as_ref()));
 
     match (
@@ -146,7 +149,7 @@ pub fn validate(proxy: &GlobusAuthProxy, fetched: &Fetched) -> Result<Validated,
         access,
         identity_headers,
         bearer,
-        policy,
+        runs,
     ) {
         (
             Some(external_url),
@@ -155,11 +158,12 @@ pub fn validate(proxy: &GlobusAuthProxy, fetched: &Fetched) -> Result<Validated,
             Some(access),
             Some(identity_headers),
             Some(bearer),
-            Some(policy),
+            Some((admitted_port, standalone)),
         ) if problems.is_empty() => Ok(Validated {
             proxy: reference(proxy),
-            selector: spec.selector.clone(),
-            admitted_port: policy.admitted_port(),
+            pod_labels: spec.pod_labels(&proxy.name_any()),
+            standalone,
+            admitted_port,
             network_policy: spec.network_policy == spec::Switch::Enabled,
             external_url,
             provider: config::Provider {
@@ -176,7 +180,7 @@ pub fn validate(proxy: &GlobusAuthProxy, fetched: &Fetched) -> Result<Validated,
             session: session(spec.session),
             identity_headers,
             bearer,
-            upstream: upstream(&spec.upstream),
+            upstream: upstream(spec),
             log_level: log_level(spec.proxy.log_level),
         }),
         _ => Err(problems),
@@ -213,13 +217,53 @@ fn bad_port() -> Problem {
 }
 
 /// Without labels, the NetworkPolicy would close every pod of the namespace.
-fn selector(selector: &spec::Selector) -> Result<(), Problem> {
-    if selector.match_labels.is_empty() {
-        return Err(invalid(
-            "spec.selector.matchLabels must have at least one label".to_owned(),
-        ));
+fn selector(spec: &GlobusAuthProxySpec) -> Result<(), Problem> {
+    let has_labels = |selector: &spec::Selector| !selector.match_labels.is_empty();
+    match (spec.mode, &spec.selector) {
+        (spec::Mode::Sidecar, selector) if !selector.as_ref().is_some_and(has_labels) => Err(
+            invalid("spec.selector.matchLabels must have at least one label".to_owned()),
+        ),
+        (spec::Mode::Standalone, Some(_)) => Err(invalid(
+            "spec.selector is for mode Sidecar; with mode Standalone the proxy runs in pods of its own"
+                .to_owned(),
+        )),
+        (spec::Mode::Sidecar | spec::Mode::Standalone, _) => Ok(()),
     }
-    Ok(())
+}
+
+/// The port that users reach, and what a Deployment of our own needs.
+fn runs(proxy: &GlobusAuthProxy) -> Result<(u16, Option<Standalone>), Problem> {
+    let upstream = &proxy.spec.upstream;
+    match proxy.spec.mode {
+        spec::Mode::Sidecar => {
+            let policy = Policy::of(proxy).ok_or_else(bad_port)?;
+            Ok((policy.admitted_port(), None))
+        }
+        spec::Mode::Standalone => {
+            let listen_port = Policy::own_port(proxy).ok_or_else(bad_port)?;
+            let parse = |url: &String| {
+                url.parse()
+                    .map_err(|error: BadUrl| invalid(format!("spec.upstream.url {url:?} {error}")))
+            };
+            let standalone = Standalone {
+                listen_port,
+                upstream: upstream.url.as_ref().map(parse).transpose()?,
+            };
+            Ok((listen_port, Some(standalone)))
+        }
+    }
+}
+
+/// What somebody else made is not overwritten.
+fn no_foreign(foreign: &[String]) -> Result<(), Problem> {
+    if foreign.is_empty() {
+        return Ok(());
+    }
+    Err(invalid(format!(
+        "there is a {} that this GlobusAuthProxy did not make and needs the name of; delete it, or create a \
+         GlobusAuthProxy of another name",
+        foreign.join(" and a ")
+    )))
 }
 
 fn external_url(spec: &GlobusAuthProxySpec) -> Result<ExternalUrl, Problem> {
@@ -482,15 +526,17 @@ fn session(session: spec::Session) -> config::Session {
     }
 }
 
-const fn upstream(upstream: &spec::Upstream) -> config::Upstream {
+const fn upstream(spec: &GlobusAuthProxySpec) -> config::Upstream {
+    let upstream = &spec.upstream;
     config::Upstream {
         host_header: match upstream.host_header {
             spec::HostHeader::External => config::HostHeader::External,
             spec::HostHeader::Localhost => config::HostHeader::Localhost,
         },
-        exposure: match upstream.exposure {
-            spec::Exposure::Refuse => config::Exposure::Refuse,
-            spec::Exposure::Report => config::Exposure::Report,
+        exposure: match (spec.mode, upstream.exposure) {
+            (spec::Mode::Sidecar, spec::Exposure::Refuse) => config::Exposure::Refuse,
+            // From its own pod the proxy cannot see where the workload listens.
+            (spec::Mode::Standalone, _) | (_, spec::Exposure::Report) => config::Exposure::Report,
         },
     }
 }

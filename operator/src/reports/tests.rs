@@ -370,3 +370,14 @@ async fn a_report_that_cannot_be_taken_may_be_sent_again(#[case] failing: &'stat
     .await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
 }
+
+#[test]
+fn a_proxy_in_a_pod_of_its_own_says_nothing_of_a_workload() {
+    let pod: Pod = serde_json::from_value(json!({
+        "spec": {"containers": [{"name": "globus-auth-proxy"}]},
+    }))
+    .unwrap();
+    let changed = changed_conditions(&pod, &good(), now());
+    let types: Vec<&str> = changed.iter().map(|one| one.type_.as_str()).collect();
+    assert_eq!(types, ["globus-auth.dev/ConfigApplied"]);
+}

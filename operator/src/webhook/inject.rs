@@ -360,16 +360,29 @@ fn container(policy: &Policy, settings: &SidecarSettings, takeover: &Takeover) -
         "ports": [port, {"name": ADMIN_PORT_NAME, "containerPort": admin_port(policy), "protocol": "TCP"}],
         "resources": resources(policy.resources.as_ref()),
         "securityContext": security_context(settings),
-        "startupProbe": probe("/livez", policy, 1, 60),
-        "readinessProbe": probe("/readyz", policy, 2, 2),
-        "livenessProbe": probe("/livez", policy, 10, 3),
+        "startupProbe": probe("/livez", admin_port(policy), 1, 60),
+        "readinessProbe": probe("/readyz", admin_port(policy), 2, 2),
+        "livenessProbe": probe("/livez", admin_port(policy), 10, 3),
         "terminationMessagePath": "/dev/termination-log",
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "volumeMounts": [
-            {"name": CONFIG_VOLUME, "mountPath": CONFIG_FOLDER, "readOnly": true},
-            {"name": IDENTITY_VOLUME, "mountPath": IDENTITY_FOLDER, "readOnly": true},
-        ],
+        "volumeMounts": volume_mounts(),
     })
+}
+
+/// Where the configuration and the token are.
+pub(crate) fn volume_mounts() -> Value {
+    json!([
+        {"name": CONFIG_VOLUME, "mountPath": CONFIG_FOLDER, "readOnly": true},
+        {"name": IDENTITY_VOLUME, "mountPath": IDENTITY_FOLDER, "readOnly": true},
+    ])
+}
+
+/// What the program is told of [`volume_mounts`].
+pub(crate) fn common_arguments() -> [String; 2] {
+    [
+        format!("--config={CONFIG_FOLDER}"),
+        format!("--identity-token={IDENTITY_FOLDER}/token"),
+    ]
 }
 
 fn arguments(policy: &Policy, takeover: &Takeover) -> Vec<String> {
@@ -379,21 +392,22 @@ fn arguments(policy: &Policy, takeover: &Takeover) -> Vec<String> {
     } else {
         "::"
     };
+    let [config, identity_token] = common_arguments();
     vec![
         format!("--listen-address={address}"),
         format!("--listen-port={}", takeover.listen_port(policy)),
         format!("--admin-port={}", admin_port(policy)),
         format!("--upstream-port={}", takeover.upstream_port),
-        format!("--config={CONFIG_FOLDER}"),
-        format!("--identity-token={IDENTITY_FOLDER}/token"),
+        config,
+        identity_token,
         // Kubernetes expands `$(NAME)` in arguments; a probe's path may have it.
         format!("{PROBES_ARGUMENT}{}", probes.replace("$(", "$$(")),
     ]
 }
 
-fn probe(path: &str, policy: &Policy, period_seconds: u32, failure_threshold: u32) -> Value {
+pub(crate) fn probe(path: &str, port: u16, period_seconds: u32, failure_threshold: u32) -> Value {
     json!({
-        "httpGet": {"path": path, "port": admin_port(policy), "scheme": "HTTP"},
+        "httpGet": {"path": path, "port": port, "scheme": "HTTP"},
         "periodSeconds": period_seconds,
         "timeoutSeconds": 2,
         "successThreshold": 1,
@@ -403,7 +417,7 @@ fn probe(path: &str, policy: &Policy, period_seconds: u32, failure_threshold: u3
 
 /// What Pod Security `restricted` asks for, on the container itself, so that it holds whatever the pod
 /// says.
-fn security_context(settings: &SidecarSettings) -> Value {
+pub(crate) fn security_context(settings: &SidecarSettings) -> Value {
     let mut context = json!({
         "allowPrivilegeEscalation": false,
         "capabilities": {"drop": ["ALL"]},
@@ -419,7 +433,7 @@ fn security_context(settings: &SidecarSettings) -> Value {
     context
 }
 
-fn resources(configured: Option<&Resources>) -> Value {
+pub(crate) fn resources(configured: Option<&Resources>) -> Value {
     let list = |list: &ResourceList| -> Map<String, Value> {
         [("cpu", &list.cpu), ("memory", &list.memory)]
             .into_iter()
@@ -453,13 +467,12 @@ fn put_container(pod: &mut Value, container: Value) -> Result<(), Refusal> {
 
 /// The configuration, and a token that names this pod to the operator and nobody else. It is mounted
 /// where Kubernetes would otherwise mount the pod's own token, so that the sidecar never gets that.
-fn put_volumes(pod: &mut Value, policy: &Policy) -> Result<(), Refusal> {
-    let volumes = list(pod, "volumes")?;
-    for volume in [
+pub(crate) fn volumes(secret: &str) -> [Value; 2] {
+    [
         json!({
             "name": CONFIG_VOLUME,
             "secret": {
-                "secretName": policy.secret,
+                "secretName": secret,
                 "defaultMode": 0o444,
                 "items": [{"key": sidecar_config::FILE_NAME, "path": sidecar_config::FILE_NAME}],
             },
@@ -473,13 +486,18 @@ fn put_volumes(pod: &mut Value, policy: &Policy) -> Result<(), Refusal> {
                 }}],
             },
         }),
-    ] {
-        match volumes
+    ]
+}
+
+fn put_volumes(pod: &mut Value, policy: &Policy) -> Result<(), Refusal> {
+    let present = list(pod, "volumes")?;
+    for volume in volumes(&policy.secret) {
+        match present
             .iter_mut()
             .find(|present| present.get("name") == volume.get("name"))
         {
             Some(present) => *present = volume,
-            None => volumes.push(volume),
+            None => present.push(volume),
         }
     }
     Ok(())
@@ -541,7 +559,7 @@ fn warnings(pod: &Pod) -> Vec<String> {
 /// Written for people to read; never believed.
 const INJECTED_ANNOTATION: &str = "globus-auth.dev/injected";
 const DEFAULT_CONTAINER_ANNOTATION: &str = "kubectl.kubernetes.io/default-container";
-const ADMIN_PORT_NAME: &str = "globus-auth-adm";
+pub(crate) const ADMIN_PORT_NAME: &str = "globus-auth-adm";
 /// The volume with the configuration.
 pub const CONFIG_VOLUME: &str = "globus-auth-config";
 const CONFIG_FOLDER: &str = "/etc/globus-auth";

@@ -1,7 +1,7 @@
 //! What one proxy wants of its pods.
 
 use globus_auth_crds::GlobusAuthProxy;
-use globus_auth_crds::proxy::Resources;
+use globus_auth_crds::proxy::{Mode, Resources};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
 
@@ -32,24 +32,33 @@ pub enum Port {
 }
 
 impl Policy {
-    /// The policy of `proxy`; none if its ports are out of range, which the schema refuses.
+    /// The policy of `proxy`; none if its ports are out of range, which the schema refuses, or if it runs
+    /// in pods of its own.
     pub fn of(proxy: &GlobusAuthProxy) -> Option<Self> {
+        if proxy.spec.mode != Mode::Sidecar {
+            return None;
+        }
         let name = proxy.name_any();
-        let port = match &proxy.spec.upstream.port {
+        let port = match proxy.spec.upstream.port.as_ref()? {
             IntOrString::Int(number) => {
                 Port::Number(u16::try_from(*number).ok().filter(|n| *n > 0)?)
             }
             IntOrString::String(name) => Port::Name(name.clone()),
         };
-        let listen_port = u16::try_from(proxy.spec.proxy.port).ok();
         Some(Self {
             secret: names::secret(&name),
             proxy: name,
             port,
-            // The port after it is the sidecar's, too.
-            listen_port: listen_port.filter(|port| (1..u16::MAX).contains(port))?,
+            listen_port: Self::own_port(proxy)?,
             resources: proxy.spec.proxy.resources.clone(),
         })
+    }
+
+    /// The proxy's own port; none if it is out of range.
+    pub fn own_port(proxy: &GlobusAuthProxy) -> Option<u16> {
+        let port = u16::try_from(proxy.spec.proxy.port).ok();
+        // The port after it is the sidecar's, too.
+        port.filter(|port| (1..u16::MAX).contains(port))
     }
 
     /// The port of the pod on which users are served.

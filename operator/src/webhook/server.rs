@@ -156,7 +156,7 @@ fn plan(
         return (None, Err(refusal));
     };
     let invalid = || Refusal::Malformed {
-        detail: "its GlobusAuthProxy has ports out of range".to_owned(),
+        detail: "its GlobusAuthProxy has mode Standalone, or ports out of range".to_owned(),
     };
     let planned = Policy::of(proxy)
         .ok_or_else(invalid)

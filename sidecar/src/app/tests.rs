@@ -18,6 +18,7 @@ use globus_auth_core::{
 use rstest::rstest;
 
 use super::*;
+use crate::origin::Origin;
 
 const NOW: UnixSeconds = UnixSeconds(1_800_000_000);
 const IDLE: Duration = Duration::from_hours(1);
@@ -89,7 +90,7 @@ impl Stage {
             clock: Arc::<ManualClock>::clone(&clock),
         };
         let live = live(&tools, &[ALICE]);
-        let upstream = Upstream::new(UPSTREAM_PORT).unwrap();
+        let upstream = Upstream::new(Some(Origin::Loopback(UPSTREAM_PORT))).unwrap();
         let app = App::new(live, upstream, &tools, Metrics::default());
         Self {
             proxy: Proxy::new(Arc::new(app)),

@@ -144,6 +144,8 @@ impl Sidecar {
             let key = serde_json::to_value(&key.key).expect("a key is text");
             secrets.add(key.as_str().expect("a key is text"));
         }
+        let is_upstream = |option: &String| option == "--upstream-url" || option == "--no-upstream";
+        let upstream_port = (!options.iter().any(is_upstream)).then_some(upstream_port);
         let arguments: Vec<String> = arguments(upstream_port)
             .into_iter()
             .chain(options.iter().cloned())
@@ -386,7 +388,7 @@ impl Drop for Sidecar {
 pub async fn refused_start(text: &[u8]) -> (ExitStatus, Vec<String>) {
     let folder = Folder::new();
     folder.write(text);
-    let (mut child, mut log) = spawn(folder.path(), &arguments(9));
+    let (mut child, mut log) = spawn(folder.path(), &arguments(Some(9)));
     let status = eventually("the sidecar to give up", async || {
         child.try_wait().expect("the process can be waited for")
     })
@@ -403,8 +405,8 @@ pub fn text(config: &SidecarConfig) -> Vec<u8> {
     serde_json::to_vec(config).expect("a configuration is JSON")
 }
 
-fn arguments(upstream_port: u16) -> Vec<String> {
-    let upstream_port = upstream_port.to_string();
+fn arguments(upstream_port: Option<u16>) -> Vec<String> {
+    let upstream = upstream_port.map(|port| ["--upstream-port".to_owned(), port.to_string()]);
     [
         "--listen-address",
         "127.0.0.1",
@@ -414,8 +416,8 @@ fn arguments(upstream_port: u16) -> Vec<String> {
         "0",
     ]
     .into_iter()
-    .chain(["--upstream-port", &upstream_port])
     .map(str::to_owned)
+    .chain(upstream.into_iter().flatten())
     .collect()
 }
 

@@ -112,6 +112,13 @@ impl Setup {
         self
     }
 
+    /// The sidecar forwards nothing: something else asks it about each request.
+    #[must_use]
+    pub fn no_upstream(mut self) -> Self {
+        self.options.push("--no-upstream".to_owned());
+        self
+    }
+
     /// Makes the workload listen on another address than loopback.
     #[must_use]
     pub fn upstream(mut self, address: SocketAddr) -> Self {

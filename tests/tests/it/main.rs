@@ -12,6 +12,7 @@ mod access;
 mod attacks;
 mod conformance;
 mod connections;
+mod ingress;
 mod login;
 mod logout;
 mod provider;

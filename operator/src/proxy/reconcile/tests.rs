@@ -4,7 +4,9 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::fake_api::{self, Call, Calls, failure};
-use crate::proxy::fixtures::{fetched, proxy, proxy_with, proxy_with_spec, store_of};
+use crate::proxy::fixtures::{
+    fetched, proxy, proxy_with, proxy_with_spec, standalone_with, store_of,
+};
 
 const NOW: UnixSeconds = UnixSeconds(1_800_000_000);
 const CREDENTIALS: &str = "GET /api/v1/namespaces/ml/secrets/mlflow-globus";
@@ -454,4 +456,73 @@ async fn keys_that_are_lost_are_replaced_and_an_event_says_so(#[case] data: Opti
     assert_ne!(config_in(&calls.body(SECRET)), config_in(&in_force.secret));
     assert_eq!(calls.body(EVENT)["reason"], "SessionKeysLost");
     assert_eq!(calls.body(EVENT)["type"], "Warning");
+}
+
+const DEPLOYMENT: &str = "PATCH /apis/apps/v1/namespaces/ml/deployments/mlflow-globus-auth";
+const SERVICE: &str = "PATCH /api/v1/namespaces/ml/services/mlflow-globus-auth";
+const READ_SERVICE: &str = "GET /api/v1/namespaces/ml/services/mlflow-globus-auth";
+
+/// [`answer`], in a namespace where nothing of the proxy is there yet.
+fn answer_empty(call: &Call) -> (u16, Value) {
+    let is_one = call.line.starts_with("GET ") && call.line.contains("mlflow-globus-auth");
+    match call.line.as_str() {
+        PODS => (200, json!({"metadata": {}, "items": []})),
+        _ if is_one => failure(404, "NotFound"),
+        _ => answer(call),
+    }
+}
+
+#[tokio::test]
+async fn a_standalone_proxy_gets_its_deployment_after_its_configuration() {
+    let proxy = standalone_with(&json!({"upstream": {"url": "http://mlflow:5000"}}));
+    let (result, calls) = reconciled(proxy, vec![], "PEM", answer_empty).await;
+    result.unwrap();
+    let lines = calls.lines();
+    let position = |line: &str| lines.iter().position(|one| one == line).unwrap();
+    assert!(position(POLICY) < position(SECRET), "{lines:?}");
+    assert!(position(SECRET) < position(SERVICE), "{lines:?}");
+    assert!(position(SERVICE) < position(DEPLOYMENT), "{lines:?}");
+    let deployment = calls.body(DEPLOYMENT);
+    assert_eq!(deployment["spec"].get("replicas"), None);
+    let policy = calls.body(POLICY);
+    assert_eq!(
+        policy["spec"]["podSelector"]["matchLabels"],
+        json!({"globus-auth.dev/standalone": "mlflow"})
+    );
+    assert_eq!(condition(&calls, "Available")["status"], "False");
+    assert_eq!(condition(&calls, "Ready")["status"], "False");
+}
+
+#[tokio::test]
+async fn a_standalone_proxy_is_ready_when_its_deployment_is() {
+    let (result, calls) = reconciled(standalone_with(&json!({})), vec![], "PEM", |call| {
+        if call.line == DEPLOYMENT {
+            let mut deployment = call.body.clone();
+            let conditions = json!([{"type": "Available", "status": "True"}]);
+            deployment["status"] = json!({"conditions": conditions});
+            return (200, deployment);
+        }
+        answer_empty(call)
+    })
+    .await;
+    result.unwrap();
+    assert_eq!(condition(&calls, "Available")["status"], "True");
+    assert_eq!(condition(&calls, "Ready")["status"], "True");
+}
+
+#[tokio::test]
+async fn a_service_of_somebody_else_keeps_a_standalone_proxy_from_being_made() {
+    let (result, calls) = reconciled(standalone_with(&json!({})), vec![], "PEM", |call| {
+        if call.line == READ_SERVICE {
+            let metadata = json!({"name": "mlflow-globus-auth", "namespace": "ml"});
+            return (200, json!({"metadata": metadata}));
+        }
+        answer_empty(call)
+    })
+    .await;
+    result.unwrap();
+    let lines = calls.lines();
+    assert!(!lines.iter().any(|line| line == SERVICE), "{lines:?}");
+    assert!(!lines.iter().any(|line| line == DEPLOYMENT), "{lines:?}");
+    assert_eq!(condition(&calls, "ConfigValid")["status"], "False");
 }

@@ -106,6 +106,7 @@ fn credentials_problem() -> Problem {
 /// Of generation 3, without a problem.
 fn outcome(pods: &[PodFacts]) -> Outcome<'_> {
     Outcome {
+        standalone: None,
         proxy: "mlflow",
         generation: Some(3),
         problems: &[],
@@ -594,4 +595,57 @@ fn what_turned_bad_and_what_became_well_is_news(
     let new = [new];
     let expected: Vec<&Condition> = new.iter().filter(|_| is_news).collect();
     assert_eq!(news(&old, &new), expected);
+}
+
+#[rstest]
+#[case::it_serves(Availability::Available, "True", "True", "Ready")]
+#[case::too_few_serve(
+    Availability::Unavailable,
+    "False",
+    "False",
+    "MinimumReplicasUnavailable"
+)]
+#[case::there_is_none(Availability::Unknown, "Unknown", "True", "Ready")]
+fn a_proxy_with_a_deployment_is_ready_when_its_pods_are(
+    #[case] availability: Availability,
+    #[case] available: &str,
+    #[case] ready: &str,
+    #[case] reason: &str,
+) {
+    let pods = [bare("mlflow-globus-auth-0")];
+    let outcome = Outcome {
+        standalone: Some(availability),
+        ..outcome(&pods)
+    };
+    let status = compute(None, &outcome, now());
+    let found: Vec<(&str, &str)> = status
+        .conditions
+        .iter()
+        .map(|condition| (condition.type_.as_str(), condition.status.as_str()))
+        .collect();
+    assert_eq!(
+        found,
+        [
+            ("Ready", ready),
+            ("ConfigValid", "True"),
+            ("CredentialsResolved", "True"),
+            ("Available", available),
+        ]
+    );
+    assert_eq!(status.conditions[0].reason, reason);
+}
+
+#[rstest]
+#[case::serving(serde_json::json!({"observedGeneration": 2, "conditions": [{"type": "Available", "status": "True"}]}), Availability::Available)]
+#[case::not_serving(serde_json::json!({"observedGeneration": 2, "conditions": [{"type": "Available", "status": "False"}]}), Availability::Unavailable)]
+#[case::progressing(serde_json::json!({"observedGeneration": 2, "conditions": [{"type": "Progressing", "status": "True"}]}), Availability::Unavailable)]
+#[case::about_an_older_template(serde_json::json!({"observedGeneration": 1, "conditions": [{"type": "Available", "status": "True"}]}), Availability::Unavailable)]
+#[case::nothing_said(serde_json::json!({}), Availability::Unavailable)]
+fn a_deployment_is_available_when_its_controller_says_so_of_the_newest_template(
+    #[case] status: serde_json::Value,
+    #[case] expected: Availability,
+) {
+    let deployment = serde_json::json!({"metadata": {"generation": 2}, "status": status});
+    let deployment: Deployment = serde_json::from_value(deployment).unwrap();
+    assert_eq!(Availability::of(&deployment), expected);
 }

@@ -4,7 +4,9 @@ use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::proxy::fixtures::{config_map, fetched, proxy, proxy_with_spec, secret};
+use crate::proxy::fixtures::{
+    config_map, fetched, proxy, proxy_with_spec, secret, standalone_with,
+};
 use globus_auth_core::email::Email;
 
 /// The proxy with `patch` in its spec, which must be valid.
@@ -66,7 +68,8 @@ fn what_is_not_said_has_its_default() {
             uid: "u-1".to_owned(),
         }
     );
-    assert_eq!(validated.selector, proxy().spec.selector);
+    assert_eq!(validated.pod_labels, proxy().spec.pod_labels("mlflow"));
+    assert_eq!(validated.standalone, None);
     assert_eq!(validated.admitted_port, 4180);
     assert!(validated.network_policy);
     assert_eq!(
@@ -561,4 +564,51 @@ fn a_network_policy_that_is_disabled_is_not_wanted() {
 fn the_port_that_users_reach_is_admitted(#[case] port: Value, #[case] admitted: u16) {
     let validated = valid(&json!({"upstream": {"port": port}, "proxy": {"port": 4999}}));
     assert_eq!(validated.admitted_port, admitted);
+}
+
+#[test]
+fn a_standalone_proxy_has_a_port_and_perhaps_a_workload() {
+    let validated = |spec: Value| validate(&standalone_with(&spec), &fetched()).unwrap();
+    let with = validated(json!({"upstream": {"url": "http://mlflow.ml.svc:5000"}}));
+    let standalone = with.standalone.unwrap();
+    assert_eq!(
+        standalone.upstream,
+        Some("http://mlflow.ml.svc:5000".parse().unwrap())
+    );
+    assert_eq!((standalone.listen_port, with.admitted_port), (4180, 4180));
+    let without = validated(json!({"proxy": {"port": 8000}}));
+    assert_eq!(without.standalone.unwrap().upstream, None);
+    assert_eq!(without.admitted_port, 8000);
+    assert_eq!(
+        without.pod_labels,
+        [("globus-auth.dev/standalone".to_owned(), "mlflow".to_owned())].into()
+    );
+}
+
+#[test]
+fn a_standalone_proxy_never_waits_for_what_it_cannot_see() {
+    let spec = json!({"upstream": {"exposure": "Refuse"}});
+    let validated = validate(&standalone_with(&spec), &fetched()).unwrap();
+    assert_eq!(validated.upstream.exposure, config::Exposure::Report);
+}
+
+#[rstest]
+#[case::a_path(json!({"upstream": {"url": "http://mlflow/path"}}), "spec.upstream.url \"http://mlflow/path\" must be an origin")]
+#[case::another_scheme(json!({"upstream": {"url": "unix:///socket"}}), "spec.upstream.url")]
+#[case::a_selector(json!({"selector": {"matchLabels": {"app": "mlflow"}}}), "spec.selector is for mode Sidecar")]
+#[case::a_port_out_of_range(json!({"proxy": {"port": 65535}}), "spec.proxy.port")]
+fn a_standalone_proxy_that_cannot_run_is_refused(#[case] spec: Value, #[case] message: &str) {
+    let problems = validate(&standalone_with(&spec), &fetched()).unwrap_err();
+    assert!(problems[0].message.contains(message), "{problems:?}");
+    assert_eq!(problems.len(), 1);
+}
+
+#[test]
+fn what_somebody_else_made_is_not_overwritten() {
+    let fetched = Fetched {
+        foreign: vec!["Service \"mlflow-globus-auth\"".to_owned()],
+        ..fetched()
+    };
+    let problems = validate(&standalone_with(&json!({})), &fetched).unwrap_err();
+    assert!(problems[0].message.contains("did not make"), "{problems:?}");
 }
