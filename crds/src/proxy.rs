@@ -153,7 +153,7 @@ pub enum Mode {
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Standalone {
     /// How many pods run the proxy. Any of them can complete a login that another one began. Default: not
-    /// set by the operator, so that a HorizontalPodAutoscaler can; without one, there is 1.
+    /// set by the operator, so that an autoscaler can; without one, there is 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100))]
     pub replicas: Option<i32>,
