@@ -2,14 +2,14 @@
 //!
 //! | module | is |
 //! |---|---|
-//! | [`scenario`] | what is asked for: credentials, connections, size |
-//! | [`peer`] | who is asked: one program with its configuration and a real login |
-//! | [`upstream`] | the workload behind all of them, as a process of its own |
-//! | [`load`] | closed-loop load over raw sockets, and what it saw |
-//! | [`streams`] | server-sent events to many, and each idle WebSocket |
-//! | [`process`] | a program's processor time and memory, as the kernel counts them |
-//! | [`check`] | a session check alone: time and bytes allocated |
-//! | [`suite`] | the rounds, interleaved |
+//! | `scenario` | what is asked for: credentials, connections, size |
+//! | `peer` | who is asked: one program with its configuration and a real login |
+//! | `upstream` | the workload behind all of them, as a process of its own |
+//! | `load` | closed-loop load over raw sockets, and what it saw |
+//! | `streams` | server-sent events to many, and each idle WebSocket |
+//! | `process` | a program's processor time and memory, as the kernel counts them |
+//! | `check` | a session check alone: time and bytes allocated |
+//! | `suite` | the rounds, interleaved |
 //! | [`report`], [`targets`] | figures as JSON and as a table; which targets they meet |
 //!
 //! What decides is processor time for each request, from the kernel's accounts, because wall-clock time
