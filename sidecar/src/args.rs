@@ -31,7 +31,7 @@ pub struct Args {
     #[arg(long, value_name = "PORT", group = "upstream")]
     pub upstream_port: Option<u16>,
 
-    /// The address of a workload that is elsewhere: http(s)://host[:port].
+    /// The address of a workload that is elsewhere: http or https, a host, and a port if it is not the usual one.
     #[arg(long, value_name = "URL", group = "upstream")]
     pub upstream_url: Option<UpstreamUrl>,
 

@@ -10,7 +10,7 @@
 //! | `process` | a program's processor time and memory, as the kernel counts them |
 //! | `check` | a session check alone: time and bytes allocated |
 //! | `suite` | the rounds, interleaved |
-//! | [`report`], [`targets`] | figures as JSON and as a table; which targets they meet |
+//! | `report`, `targets` | figures as JSON and as a table; which targets they meet |
 //!
 //! What decides is processor time for each request, from the kernel's accounts, because wall-clock time
 //! depends on what else the machine does. Peers take turns, round by round, so that noise hits all.
