@@ -129,6 +129,8 @@ pub struct Problem {
 pub fn validate(proxy: &GlobusAuthProxy, fetched: &Fetched) -> Result<Validated, Vec<Problem>> {
     let spec = &proxy.spec;
     let mut problems = Vec::new();
+    keep(&mut problems, selector(spec));
+    keep(&mut problems, no_foreign(&fetched.foreign));
     let external_url = keep(&mut problems, external_url(spec));
     let issuer = keep(&mut problems, issuer(&spec.provider));
     let client_secret = fetched.client_secret.as_ref();
@@ -138,8 +140,6 @@ pub fn validate(proxy: &GlobusAuthProxy, fetched: &Fetched) -> Result<Validated,
     let identity_headers = keep(&mut problems, identity_headers(spec, shared_secret));
     let bearer = keep(&mut problems, bearer(spec));
     let runs = keep(&mut problems, runs(proxy));
-    keep(&mut problems, selector(spec));
-    keep(&mut problems, no_foreign(&fetched.foreign));
     keep(&mut problems, own_secret(proxy, fetched.rendered.as_ref()));
 
     match (

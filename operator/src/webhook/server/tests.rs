@@ -115,7 +115,7 @@ async fn a_pod_that_is_as_it_must_be_is_admitted_without_a_patch() {
 #[case::no_object(vec![proxy()], json!(null), "no GlobusAuthProxy in namespace \"ml\" selects this pod")]
 #[case::a_proxy_out_of_range(
     vec![proxy_with(&json!({"spec": {"proxy": {"port": 65535}}}))], json!({}),
-    "its GlobusAuthProxy has ports out of range")]
+    "its GlobusAuthProxy has mode Standalone, or ports out of range")]
 #[case::a_port_that_is_not_there(
     vec![proxy_with(&json!({"spec": {"upstream": {"port": "web"}}}))], json!({}),
     "no container has a port named \"web\"")]
