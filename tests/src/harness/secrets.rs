@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use aho_corasick::AhoCorasick;
 use parking_lot::Mutex;
 
 /// The secrets of one stage. Clones are the same collection.
@@ -23,13 +24,18 @@ impl Secrets {
         self.0.lock().len()
     }
 
-    /// The first secret that is part of `line`.
-    pub fn found_in(&self, line: &str) -> Option<String> {
+    /// The first secret that is part of one of the `lines`, and the line. All are looked for at once,
+    /// because long runs have thousands of both.
+    ///
+    /// # Panics
+    /// If there are more secrets than memory for them.
+    pub fn found_in<'a>(&self, lines: &'a [String]) -> Option<(String, &'a String)> {
         let secrets = self.0.lock();
-        secrets
-            .iter()
-            .find(|secret| line.contains(secret.as_str()))
-            .cloned()
+        let all = AhoCorasick::new(secrets.iter()).expect("there is memory for every secret");
+        lines.iter().find_map(|line| {
+            let found = all.find(line)?;
+            Some((line[found.range()].to_owned(), line))
+        })
     }
 }
 

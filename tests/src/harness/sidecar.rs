@@ -356,10 +356,7 @@ impl Sidecar {
         self.child.wait().expect("the process can be waited for");
         self.log.finish();
         let lines = self.log.lines();
-        let leak = lines
-            .iter()
-            .find_map(|line| Some((self.secrets.found_in(line)?, line)));
-        if let Some((secret, line)) = leak
+        if let Some((secret, line)) = self.secrets.found_in(&lines)
             && !std::thread::panicking()
         {
             panic!("the secret {secret:?} is in the log: {line}");
