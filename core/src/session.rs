@@ -94,8 +94,12 @@ impl Session {
     pub fn ends_at(&self, limits: Limits) -> UnixSeconds {
         self.seen_at
             .after(limits.idle)
-            .min(self.logged_in_at.after(limits.absolute))
-            .min(self.last_end)
+            .min(self.ends_at_last(limits))
+    }
+
+    /// When this session ends however much it is used.
+    pub fn ends_at_last(&self, limits: Limits) -> UnixSeconds {
+        self.logged_in_at.after(limits.absolute).min(self.last_end)
     }
 
     /// This session with a newer `seen_at`, if it is time to set the cookie again.

@@ -2,6 +2,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use axum::Router;
@@ -27,7 +28,7 @@ use crate::metrics::Metrics;
 use crate::pages::Format;
 use crate::redirect::ReturnTo;
 use crate::workload_refusal::Asker;
-use crate::{RESERVED_PREFIX, answers, endpoints, login, tunnel, workload_refusal};
+use crate::{RESERVED_PREFIX, answers, endpoints, login, tunnel, watched, workload_refusal};
 use globus_auth_core::runtime::telemetry::Chain;
 
 /// The proxy: state, and the way of a request through it.
@@ -79,15 +80,27 @@ impl App {
         self.changed.send_replace(());
     }
 
-    /// Resolves when `permit` would no longer be given: its user was removed from the list, or its session
-    /// was ended.
+    /// Resolves when `permit` would no longer be given: its user was removed from the list, its session was
+    /// ended or has reached its absolute limit, its token has expired, or what is known of groups is too old.
     async fn no_longer_allowed(&self, permit: &Permit) {
         let mut changed = self.changed.subscribe();
         while self.still_allows(permit) {
-            if changed.changed().await.is_err() {
-                return;
+            tokio::select! {
+                changed = changed.changed() => if changed.is_err() {
+                    return;
+                },
+                () = tokio::time::sleep(self.look_again_after(permit)) => {}
             }
         }
+    }
+
+    /// Time alone ends what was permitted, too.
+    fn look_again_after(&self, permit: &Permit) -> Duration {
+        let now = self.clock.now();
+        permit
+            .ends_at(self.live.load().limits)
+            .map_or(LOOK_AGAIN, |end| end.since(now))
+            .clamp(Duration::from_secs(1), LOOK_AGAIN)
     }
 
     fn still_allows(&self, permit: &Permit) -> bool {
@@ -95,7 +108,20 @@ impl App {
         let now = self.clock.now();
         let is_allowed = |identity| live.rules.allow(identity, now);
         let is_alive = |session| !self.ended.contains(session);
-        permit.identity().is_none_or(is_allowed) && permit.session().is_none_or(is_alive)
+        permit.identity().is_none_or(is_allowed)
+            && permit.session().is_none_or(is_alive)
+            && permit.ends_at(live.limits).is_none_or(|end| now < end)
+    }
+
+    /// `body`, until `permit` would no longer be given.
+    fn watch(self: &Arc<Self>, body: Body, permit: &Permit) -> Body {
+        if watched::is_short(&body) {
+            return body;
+        }
+        let (app, permit) = (Arc::clone(self), permit.clone());
+        watched::watched(body, move || async move {
+            app.no_longer_allowed(&permit).await;
+        })
     }
 }
 
@@ -255,6 +281,7 @@ impl App {
             return answers::foreign_origin().respond(format, host);
         }
         let asker = Asker::of(&request, intent, permit, live);
+        let request = request.map(|body| self.watch(body, permit));
         match self.upstream.forward(permit, live, request, peer).await {
             Ok(response) => {
                 let mut response = if workload_refusal::is_one(&response) {
@@ -266,10 +293,17 @@ impl App {
                     let (app, permit) = (Arc::clone(self), permit.clone());
                     let ended = async move { app.no_longer_allowed(&permit).await };
                     tunnel::connect(&mut response, ended, self.metrics.tunnels.clone());
+                    return response;
                 }
-                response
+                response.map(|body| self.watch(body, permit))
             }
             Err(ForwardError::NoWorkload) => answers::no_workload().respond(format, host),
+            Err(_cut) if !self.still_allows(permit) => permit
+                .identity()
+                .map_or_else(answers::bad_body, |identity| {
+                    answers::not_allowed(live, identity)
+                })
+                .respond(format, host),
             Err(error) if error.is_fault_of_client() => {
                 tracing::debug!(error = %Chain(&error), "the body of a request broke off");
                 answers::bad_body().respond(format, host)
@@ -301,6 +335,9 @@ fn is_foreign_upgrade(request: &Request<Body>, permit: &Permit, live: &Live) -> 
             .get(header::ORIGIN)
             .is_some_and(|origin| origin.as_bytes() != live.external.origin().as_bytes())
 }
+
+/// How long after a change that nobody announces, such as a clock that was set, it is noticed.
+const LOOK_AGAIN: Duration = Duration::from_mins(1);
 
 #[cfg(test)]
 mod tests;

@@ -8,7 +8,7 @@ use globus_auth_core::identity::{Identity, ServiceAccount};
 use globus_auth_core::oauth::claims::Claims;
 use globus_auth_core::oauth::globus::requirements::SessionRequirements;
 use globus_auth_core::oauth::jwks::{BadKeySet, KeySet};
-use globus_auth_core::oauth::jwt::{self, Expected, SignatureAlgorithm};
+use globus_auth_core::oauth::jwt::{self, Expected, LEEWAY, SignatureAlgorithm};
 use globus_auth_core::sidecar_config::{Bearer as Config, JwtIssuer, ServiceAccountAccess};
 use globus_auth_core::url::Issuer;
 use http::header::{self, HeaderMap};
@@ -55,7 +55,8 @@ struct Answer {
 
 #[derive(Clone, Debug)]
 enum Worth {
-    Identity(Identity),
+    /// Until then.
+    Identity(Identity, UnixSeconds),
     /// The token is good, and its user must do more at the provider.
     Insufficient(SessionRequirements),
     Nothing,
@@ -121,7 +122,7 @@ impl BearerVerifier {
                 Credentials::InvalidBearer => {}
                 Credentials::Undecided => undecided = true,
                 decided @ (Credentials::Absent
-                | Credentials::Bearer(_)
+                | Credentials::Bearer(..)
                 | Credentials::InsufficientBearer(_)
                 | Credentials::Session(_)) => return decided,
             }
@@ -164,8 +165,11 @@ impl BearerVerifier {
                 }
                 let reading =
                     rules.reading(issuer.email_verification, issuer.groups_claim.as_deref());
+                let until = claims.count_until().unwrap_or(now);
                 Identity::from_claims(&claims, &reading, now)
-                    .map_or(Credentials::InvalidBearer, Credentials::Bearer)
+                    .map_or(Credentials::InvalidBearer, |identity| {
+                        Credentials::Bearer(identity, until)
+                    })
             }
             Ok(Err(reason)) => {
                 tracing::debug!(%reason, "refused a bearer token");
@@ -243,7 +247,7 @@ impl BearerVerifier {
             }
         }
         Ok(Answer {
-            worth: Worth::Identity(identity),
+            worth: Worth::Identity(identity, active.expires_at.after(LEEWAY)),
             valid_until: now.after(POSITIVE_TTL).min(active.expires_at),
         })
     }
@@ -272,13 +276,14 @@ impl Cluster {
             audiences: &self.audiences,
             algorithms: &SignatureAlgorithm::ALL,
         };
-        let account = jwt::verify(token, &self.keys, expected, now)
+        jwt::verify(token, &self.keys, expected, now)
             .map_err(|reason| tracing::debug!(%reason, "refused a ServiceAccount token"))
             .ok()
-            .and_then(|claims| service_account(&claims));
-        account.map_or(Credentials::InvalidBearer, |account| {
-            Credentials::Bearer(Identity::of_service_account(account))
-        })
+            .and_then(|claims| {
+                let identity = Identity::of_service_account(service_account(&claims)?);
+                Some(Credentials::Bearer(identity, claims.count_until()?))
+            })
+            .unwrap_or(Credentials::InvalidBearer)
     }
 }
 
@@ -304,7 +309,7 @@ impl Answer {
 
     fn credentials(self) -> Credentials {
         match self.worth {
-            Worth::Identity(identity) => Credentials::Bearer(identity),
+            Worth::Identity(identity, until) => Credentials::Bearer(identity, until),
             Worth::Insufficient(requirements) => Credentials::InsufficientBearer(requirements),
             Worth::Nothing => Credentials::InvalidBearer,
         }

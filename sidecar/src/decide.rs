@@ -2,7 +2,7 @@
 
 use globus_auth_core::identity::Identity;
 use globus_auth_core::oauth::globus::requirements::SessionRequirements;
-use globus_auth_core::session::Session;
+use globus_auth_core::session::{Limits, Session};
 use http::Method;
 
 use crate::intent::Intent;
@@ -14,8 +14,8 @@ use globus_auth_core::clock::UnixSeconds;
 pub(crate) enum Credentials {
     /// None, or a session that is over.
     Absent,
-    /// A bearer token that somebody vouches for.
-    Bearer(Identity),
+    /// A bearer token that somebody vouches for, and when it ends.
+    Bearer(Identity, UnixSeconds),
     /// A bearer token that is good, whose user must do more at the provider before it counts.
     InsufficientBearer(SessionRequirements),
     /// A bearer token that nobody vouches for.
@@ -64,7 +64,8 @@ pub(crate) struct Permit {
 /// Who is let through.
 #[derive(Clone, Debug)]
 enum Holder {
-    Bearer(Identity),
+    /// Until then.
+    Bearer(Identity, UnixSeconds),
     Nobody,
     Session(Session),
 }
@@ -84,7 +85,7 @@ impl Permit {
     /// Who it is; nobody on a public route.
     pub(crate) const fn identity(&self) -> Option<&Identity> {
         match &self.holder {
-            Holder::Bearer(identity) => Some(identity),
+            Holder::Bearer(identity, _until) => Some(identity),
             Holder::Nobody => None,
             Holder::Session(session) => Some(&session.identity),
         }
@@ -92,7 +93,7 @@ impl Permit {
 
     pub(crate) fn into_identity(self) -> Option<Identity> {
         match self.holder {
-            Holder::Bearer(identity) => Some(identity),
+            Holder::Bearer(identity, _until) => Some(identity),
             Holder::Nobody => None,
             Holder::Session(session) => Some(session.identity),
         }
@@ -102,7 +103,16 @@ impl Permit {
     pub(crate) const fn session(&self) -> Option<&Session> {
         match &self.holder {
             Holder::Session(session) => Some(session),
-            Holder::Bearer(_) | Holder::Nobody => None,
+            Holder::Bearer(..) | Holder::Nobody => None,
+        }
+    }
+
+    /// When what it was admitted by ends, however much it is used; never on a public route.
+    pub(crate) fn ends_at(&self, limits: Limits) -> Option<UnixSeconds> {
+        match &self.holder {
+            Holder::Bearer(_identity, until) => Some(*until),
+            Holder::Nobody => None,
+            Holder::Session(session) => Some(session.ends_at_last(limits)),
         }
     }
 
@@ -114,7 +124,7 @@ impl Permit {
 
     pub(crate) const fn by(&self) -> PermittedBy {
         match &self.holder {
-            Holder::Bearer(_) => PermittedBy::Bearer,
+            Holder::Bearer(..) => PermittedBy::Bearer,
             Holder::Nobody => PermittedBy::PublicRoute,
             Holder::Session(_) => PermittedBy::Session,
         }
@@ -141,7 +151,7 @@ pub(crate) fn decide(
 ) -> Decision {
     let has_token_for_us = matches!(
         credentials,
-        Credentials::Bearer(_) | Credentials::InsufficientBearer(_) | Credentials::Undecided
+        Credentials::Bearer(..) | Credentials::InsufficientBearer(_) | Credentials::Undecided
     );
     let decision = decide_by_credentials(credentials, asked.intent, rules, now);
     let is_public = || {
@@ -169,11 +179,11 @@ fn decide_by_credentials(
         Credentials::InvalidBearer => return Decision::Challenge(Challenge::InvalidToken),
         Credentials::InsufficientBearer(requirements) => return Decision::StepUp(requirements),
         Credentials::Undecided => return Decision::Unavailable,
-        Credentials::Bearer(identity) => Holder::Bearer(identity),
+        Credentials::Bearer(identity, until) => Holder::Bearer(identity, until),
         Credentials::Session(session) => Holder::Session(session),
     };
     let permit = Permit {
-        has_token_for_us: matches!(holder, Holder::Bearer(_)),
+        has_token_for_us: matches!(holder, Holder::Bearer(..)),
         holder,
     };
     let verdict = permit
@@ -191,7 +201,7 @@ fn decide_by_credentials(
             without_session(intent)
         }
         (_, Holder::Session(session), _) => Decision::Deny(session.identity),
-        (_, Holder::Bearer(identity), _) => Decision::Deny(identity),
+        (_, Holder::Bearer(identity, _), _) => Decision::Deny(identity),
     }
 }
 
@@ -207,7 +217,6 @@ mod tests {
     use std::time::Duration;
 
     use globus_auth_core::identity::{Groups, NameDigest};
-    use globus_auth_core::session::Limits;
     use globus_auth_core::sidecar_config::{Access, GroupAccess, PathMatch, PublicRoute};
     use rstest::rstest;
 
@@ -222,6 +231,10 @@ mod tests {
             username: "alice@example.org".to_owned(),
             ..Identity::default()
         }
+    }
+
+    fn bearer(email: Option<&str>) -> Credentials {
+        Credentials::Bearer(user(email), NOW)
     }
 
     fn session(identity: Identity) -> Session {
@@ -316,7 +329,7 @@ mod tests {
                 "deny"
             }
         );
-        let bearer = outcome(Credentials::Bearer(user(email)), Intent::Program, emails);
+        let bearer = outcome(bearer(email), Intent::Program, emails);
         assert_eq!(
             bearer,
             if enters {
@@ -350,10 +363,7 @@ mod tests {
         Credentials::Session(session(user(Some("alice@example.org")))),
         "forward s by Session"
     )]
-    #[case::by_token(
-        Credentials::Bearer(user(Some("alice@example.org"))),
-        "forward s by Bearer"
-    )]
+    #[case::by_token(bearer(Some("alice@example.org")), "forward s by Bearer")]
     fn a_public_route_names_only_those_who_may_enter(
         #[case] credentials: Credentials,
         #[case] expected: &str,

@@ -6,7 +6,7 @@
 //! | `decide`, `rules`, `intent`, `headers`, `identity_headers`, `cookie`, `redirect`, `listeners` | pure rules |
 //! | `authenticate`, `bearer`, `provider`, `globus`, `key_source`, `refreshed` | who it is |
 //! | `login`, `step_up`, `backchannel`, `endpoints`, `answers`, `pages` | what is answered by us |
-//! | `forward`, `workload`, `origin`, `tunnel`, `workload_refusal` | what is answered by the workload |
+//! | `forward`, `workload`, `origin`, `tunnel`, `watched`, `workload_refusal` | what is answered by the workload |
 //! | `live`, `reload` | the configuration in force |
 //! | `server`, `probe`, `exposure`, `report`, `status` | the pod around it |
 
@@ -48,6 +48,7 @@ mod server;
 mod status;
 mod step_up;
 mod tunnel;
+mod watched;
 mod workload;
 mod workload_refusal;
 

@@ -3,6 +3,7 @@
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::jwt::LEEWAY;
 use crate::clock::UnixSeconds;
 
 /// The claims of a verified JWT, or the members of a userinfo or introspection response.
@@ -28,6 +29,11 @@ impl Claims {
             .as_u64()
             .or_else(|| whole_seconds(value.as_f64()?))
             .map(UnixSeconds)
+    }
+
+    /// Until when a token with these claims counts, clocks being what they are: `exp` and the leeway.
+    pub fn count_until(&self) -> Option<UnixSeconds> {
+        self.time("exp").map(|expires_at| expires_at.after(LEEWAY))
     }
 
     /// `sub`.

@@ -18,6 +18,7 @@ use globus_auth_core::{
 use rstest::rstest;
 
 use super::*;
+use crate::decide::Credentials;
 use crate::origin::Origin;
 
 const NOW: UnixSeconds = UnixSeconds(1_800_000_000);
@@ -249,6 +250,53 @@ async fn a_session_counts_until_it_is_idle_for_too_long() {
     stage.clock.advance(SECOND);
     let late = stage.get("/oauth2/auth", &[("cookie", &cookie)]).await;
     assert_eq!(late.status(), 401);
+}
+
+/// What lets somebody through.
+fn permit(credentials: Credentials, app: &App) -> Permit {
+    let asked = Asked {
+        intent: Intent::Program,
+        route: None,
+    };
+    let decision = decide(credentials, asked, &app.live().rules, app.clock.now());
+    let Decision::Forward(permit) = decision else {
+        panic!("{decision:?}")
+    };
+    permit
+}
+
+#[rstest]
+#[case::a_session(true, Duration::from_hours(24))]
+#[case::a_token(false, Duration::from_mins(5))]
+#[tokio::test(start_paused = true)]
+async fn what_is_open_ends_with_the_credentials_at_the_latest(
+    #[case] by_session: bool,
+    #[case] life: Duration,
+) {
+    let stage = Stage::new();
+    let app = Arc::clone(&stage.proxy.app);
+    let identity = Identity {
+        subject: "c2f5".to_owned(),
+        email: Some(ALICE.parse().unwrap()),
+        ..Identity::default()
+    };
+    let now = stage.clock.now();
+    let credentials = if by_session {
+        Credentials::Session(Session::start(identity, app.live().limits, now).unwrap())
+    } else {
+        Credentials::Bearer(identity, now.after(life))
+    };
+    let permit = permit(credentials, &app);
+    let open = tokio::spawn(async move { app.no_longer_allowed(&permit).await });
+    // A session in use is not idle, although no request with its cookie comes.
+    stage.clock.advance(life.saturating_sub(SECOND));
+    tokio::time::sleep(Duration::from_mins(5)).await;
+    assert!(!open.is_finished());
+    stage.clock.advance(SECOND);
+    tokio::time::timeout(Duration::from_secs(61), open)
+        .await
+        .expect("time ends what is open")
+        .unwrap();
 }
 
 #[tokio::test]

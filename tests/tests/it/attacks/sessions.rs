@@ -4,7 +4,8 @@ use globus_auth_tests::globus::User;
 use globus_auth_tests::harness::sidecar::{LOGIN_COOKIE_PREFIX, SESSION_COOKIE, session_key};
 use globus_auth_tests::harness::stage::{ALICE, MALLORY};
 use globus_auth_tests::harness::websocket::WebSocket;
-use globus_auth_tests::harness::{Browser, Stage, eventually};
+use globus_auth_tests::harness::wire::Wire;
+use globus_auth_tests::harness::{Browser, Stage, eventually, in_time};
 use rstest::rstest;
 
 async fn status(browser: &Browser) -> u16 {
@@ -156,6 +157,68 @@ async fn whoever_is_taken_off_the_list_loses_their_websockets() {
     })
     .await;
     assert_eq!(status(&alice).await, 403);
+}
+
+/// A request of somebody with a session, as far as its body.
+async fn streaming(alice: &Browser, request_line: &str, fields: &str) -> Wire {
+    let mut wire = Wire::connect(alice.address()).await;
+    let cookies = alice.cookie_field();
+    let head = format!("{request_line}\r\nHost: app.test\r\nCookie: {cookies}\r\n{fields}\r\n");
+    wire.send(head.as_bytes()).await;
+    wire
+}
+
+#[rstest]
+#[case::quiet("/sse?count=1000000&interval_ms=3600000")]
+#[case::lively("/sse?count=1000000&interval_ms=1")]
+#[case::known_to_be_long("/download?bytes=1000000000000")]
+#[tokio::test]
+async fn whoever_is_taken_off_the_list_loses_their_downloads(#[case] target: &str) {
+    let mut stage = Stage::start().await;
+    let alice = stage.logged_in(ALICE).await;
+    let mut wire = streaming(&alice, &format!("GET {target} HTTP/1.1"), "").await;
+    assert_eq!(wire.head().await.unwrap().status, 200);
+    stage
+        .sidecar
+        .reconfigure(|config| config.access.emails.clear())
+        .await;
+    in_time("the stream to be cut", wire.into_end()).await;
+}
+
+#[tokio::test]
+async fn a_sign_out_cuts_what_a_copy_of_the_session_still_reads_and_leaves_others_alone() {
+    let stage = Stage::start().await;
+    let (alice, again) = (stage.logged_in(ALICE).await, stage.logged_in(ALICE).await);
+    let request = "GET /sse?count=1000000&interval_ms=5 HTTP/1.1";
+    let mut stolen = streaming(&alice.thief(), request, "").await;
+    let mut other = streaming(&again, request, "").await;
+    for wire in [&mut stolen, &mut other] {
+        assert_eq!(wire.head().await.unwrap().status, 200);
+    }
+    alice.post("/oauth2/sign_out", "").send().await;
+    in_time("the stream to be cut", stolen.into_end()).await;
+    for _ in 0..10 {
+        assert!(other.chunk().await.unwrap().is_some());
+    }
+}
+
+#[tokio::test]
+async fn whoever_is_taken_off_the_list_loses_their_uploads() {
+    let mut stage = Stage::start().await;
+    let alice = stage.logged_in(ALICE).await;
+    let line = "POST /upload HTTP/1.1";
+    let mut wire = streaming(&alice, line, "Transfer-Encoding: chunked\r\n").await;
+    wire.send(b"5\r\nhello\r\n").await;
+    eventually("the upload to reach the workload", async || {
+        (stage.upstream().requests() > 0).then_some(())
+    })
+    .await;
+    stage
+        .sidecar
+        .reconfigure(|config| config.access.emails.clear())
+        .await;
+    let answer = in_time("an answer", wire.head()).await.unwrap();
+    assert_eq!(answer.status, 403);
 }
 
 #[rstest]
