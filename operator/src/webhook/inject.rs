@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use globus_auth_core::probe::Probe;
-use globus_auth_core::{report, sidecar_config};
+use globus_auth_core::report;
 use globus_auth_crds::CONTAINER;
 use globus_auth_crds::proxy::{ResourceList, Resources};
 use json_patch::Patch;
@@ -465,17 +465,14 @@ fn put_container(pod: &mut Value, container: Value) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The configuration, and a token that names this pod to the operator and nobody else. It is mounted
+/// The configuration with the list of ended sessions, which is not there until a session has ended and so
+/// cannot be named here, and a token that names this pod to the operator and nobody else. It is mounted
 /// where Kubernetes would otherwise mount the pod's own token, so that the sidecar never gets that.
 pub(crate) fn volumes(secret: &str) -> [Value; 2] {
     [
         json!({
             "name": CONFIG_VOLUME,
-            "secret": {
-                "secretName": secret,
-                "defaultMode": 0o444,
-                "items": [{"key": sidecar_config::FILE_NAME, "path": sidecar_config::FILE_NAME}],
-            },
+            "secret": {"secretName": secret, "defaultMode": 0o444},
         }),
         json!({
             "name": IDENTITY_VOLUME,

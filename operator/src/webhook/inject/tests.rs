@@ -179,7 +179,9 @@ fn the_sidecar_gets_its_own_token_in_place_of_the_pods() {
         "/var/run/secrets/kubernetes.io/serviceaccount"
     );
     let volumes = injected["spec"]["volumes"].as_array().unwrap();
-    assert_eq!(volumes[0]["secret"]["secretName"], "mlflow-globus-auth");
+    // All of it: the list of ended sessions comes when the first one has ended.
+    let secret = json!({"secretName": "mlflow-globus-auth", "defaultMode": 0o444});
+    assert_eq!(volumes[0]["secret"], secret);
     assert_eq!(
         volumes[1]["projected"]["sources"][0]["serviceAccountToken"]["audience"],
         "globus-auth-operator"
