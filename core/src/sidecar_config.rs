@@ -41,6 +41,9 @@ pub struct SidecarConfig {
     /// How the workload learns who the user is, beside the usual headers.
     #[serde(default, skip_serializing_if = "IdentityHeaders::is_empty")]
     pub identity_headers: IdentityHeaders,
+    /// What the listener shows, if it speaks TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
     /// Keys that seal cookies; the first seals, all open.
     pub session_keys: Vec<SessionKey>,
     /// Where to report what only the sidecar sees.
@@ -292,6 +295,26 @@ pub struct SharedSecret {
     #[serde(serialize_with = "expose")]
     pub value: SecretString,
 }
+
+/// A certificate for TLS (RFC 8446), and its key.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Tls {
+    /// The chain in PEM, the server's own certificate first.
+    pub certificates: String,
+    /// The private key in PEM.
+    #[serde(serialize_with = "expose")]
+    pub private_key: SecretString,
+}
+
+impl PartialEq for Tls {
+    fn eq(&self, other: &Self) -> bool {
+        self.certificates == other.certificates
+            && self.private_key.expose_secret() == other.private_key.expose_secret()
+    }
+}
+
+impl Eq for Tls {}
 
 /// A key that seals cookies.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]

@@ -753,6 +753,15 @@ pub struct ProxyContainer {
     /// Which log lines to write. `info` (default) has a line for every request.
     #[serde(default)]
     pub log_level: LogLevel,
+
+    /// A Secret of type `kubernetes.io/tls` in this namespace, such as cert-manager makes, with `tls.crt` and
+    /// `tls.key`: the proxy then serves users over TLS 1.2 and 1.3, with HTTP/2 for those who offer it, and
+    /// no longer over plain HTTP. Probes and metrics stay on their plain port. A renewed certificate is shown
+    /// by running pods within minutes, without a restart; while the Secret is missing or broken, the
+    /// certificate of before is shown on, and `CredentialsResolved` says so. Default: plain HTTP, for
+    /// clusters whose network is trusted or encrypted by a mesh.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls_secret_ref: Option<SecretReference>,
 }
 
 impl GlobusAuthProxySpec {
@@ -775,6 +784,7 @@ impl Default for ProxyContainer {
             port: default_port(),
             resources: None,
             log_level: LogLevel::default(),
+            tls_secret_ref: None,
         }
     }
 }

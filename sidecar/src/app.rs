@@ -27,6 +27,7 @@ use crate::live::{Live, Tools};
 use crate::metrics::Metrics;
 use crate::pages::Format;
 use crate::redirect::ReturnTo;
+use crate::tls::Tls;
 use crate::workload_refusal::Asker;
 use crate::{RESERVED_PREFIX, answers, endpoints, login, tunnel, watched, workload_refusal};
 use globus_auth_core::runtime::telemetry::Chain;
@@ -140,6 +141,11 @@ struct Answered {
 }
 
 impl Proxy {
+    /// What the listener shows just now, if it speaks TLS.
+    pub(crate) fn tls(&self) -> Option<Arc<Tls>> {
+        self.app.live.load().tls.clone()
+    }
+
     pub(crate) fn new(app: Arc<App>) -> Self {
         Self {
             endpoints: endpoints::router(Arc::clone(&app)),

@@ -8,7 +8,7 @@
 //! | `login`, `step_up`, `backchannel`, `endpoints`, `answers`, `pages` | what is answered by us |
 //! | `forward`, `workload`, `origin`, `tunnel`, `watched`, `workload_refusal` | what is answered by the workload |
 //! | `live`, `reload` | the configuration in force |
-//! | `server`, `probe`, `exposure`, `report`, `status` | the pod around it |
+//! | `server`, `tls`, `probe`, `exposure`, `report`, `status` | the pod around it |
 
 mod answers;
 mod app;
@@ -47,6 +47,7 @@ mod rules;
 mod server;
 mod status;
 mod step_up;
+mod tls;
 mod tunnel;
 mod watched;
 mod workload;

@@ -15,6 +15,7 @@ use crate::bearer::{BadCluster, BearerVerifier};
 use crate::identity_headers::{BadIdentityHeaders, IdentityHeaders};
 use crate::provider::Provider;
 use crate::rules::Rules;
+use crate::tls::{BadTls, Tls};
 
 /// Everything that a request needs of the configuration. Immutable: a new configuration is a new
 /// value, and each request sees one of them from its beginning to its end.
@@ -38,6 +39,8 @@ pub(crate) struct Live {
     pub(crate) upstream: config::Upstream,
     pub(crate) identity_headers: Arc<IdentityHeaders>,
     pub(crate) operator: Operator,
+    /// Without it, the listener speaks plain HTTP.
+    pub(crate) tls: Option<Arc<Tls>>,
     pub(crate) log_level: config::LogLevel,
 }
 
@@ -111,6 +114,7 @@ impl Live {
             identity_headers: IdentityHeaders::new(&config.identity_headers)
                 .map(Arc::new)
                 .map_err(BadLive::IdentityHeaders)?,
+            tls: tls(config.tls.as_ref(), previous).map_err(BadLive::Tls)?,
             log_level: config.log_level,
         })
     }
@@ -141,6 +145,21 @@ fn provider(config: &SidecarConfig, previous: Option<&Live>, tools: &Tools) -> A
         ))
     };
     kept.map_or_else(new, Arc::clone)
+}
+
+/// The one of before stays if it is for the same certificate: clients may resume what they began with it.
+fn tls(config: Option<&config::Tls>, previous: Option<&Live>) -> Result<Option<Arc<Tls>>, BadTls> {
+    let Some(config) = config else {
+        return Ok(None);
+    };
+    let kept = previous
+        .and_then(|live| live.tls.as_ref())
+        .filter(|tls| tls.is(config));
+    let tls = match kept {
+        Some(kept) => Arc::clone(kept),
+        None => Arc::new(Tls::new(config)?),
+    };
+    Ok(Some(tls))
 }
 
 fn bearer(
@@ -179,4 +198,6 @@ pub(crate) enum BadLive {
     Keys(#[source] BadKeys),
     #[error("operator.certificateAuthorities cannot be used")]
     Operator(#[source] BadTrust),
+    #[error("tls cannot be used")]
+    Tls(#[source] BadTls),
 }

@@ -10,7 +10,8 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
@@ -90,12 +91,9 @@ async fn accept(
                 let Ok(peer) = Peer::new(peer) else {
                     continue;
                 };
-                let connection = connection(stream, peer, proxy.clone());
-                let watched = graceful.watcher().watch(connection);
+                let (proxy, watcher) = (proxy.clone(), graceful.watcher());
                 tokio::spawn(async move {
-                    if let Err(error) = watched.await {
-                        tracing::debug!(%error, "a connection broke off");
-                    }
+                    one(stream, peer, proxy, watcher).await;
                     drop(place);
                 });
             }
@@ -108,13 +106,31 @@ async fn accept(
     }
 }
 
-fn connection(
-    stream: TcpStream,
+/// Serves one connection, from the handshake to its end.
+async fn one(stream: TcpStream, peer: Peer, proxy: Proxy, watcher: Watcher) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "failed to set TCP_NODELAY");
+    }
+    let served = match proxy.tls() {
+        None => watcher.watch(connection(stream, peer, proxy)).await,
+        // Rare, and large.
+        Some(tls) => match Box::pin(tls.accept(stream)).await {
+            Some(stream) => Box::pin(watcher.watch(connection(stream, peer, proxy))).await,
+            None => Ok(()),
+        },
+    };
+    if let Err(error) = served {
+        tracing::debug!(%error, "a connection broke off");
+    }
+}
+
+fn connection<S>(
+    stream: S,
     peer: Peer,
     proxy: Proxy,
 ) -> auto::UpgradeableConnection<
     'static,
-    TokioIo<TcpStream>,
+    TokioIo<S>,
     impl hyper::service::Service<
         Request<Incoming>,
         Response = http::Response<Body>,
@@ -122,10 +138,10 @@ fn connection(
         Future: Send,
     > + Send,
     TokioExecutor,
-> {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "failed to set TCP_NODELAY");
-    }
+>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let service = service_fn(move |request: Request<Incoming>| {
         let (proxy, peer) = (proxy.clone(), peer.clone());
         async move { Ok(proxy.serve(request.map(body), &peer).await) }

@@ -1,6 +1,7 @@
 //! The effects that every program of globus-auth needs.
 
 pub mod admin;
+pub mod certificate;
 pub mod http_client;
 pub mod shutdown;
 pub mod telemetry;

@@ -78,6 +78,7 @@ pub fn build(
         bearer: validated.bearer,
         upstream: validated.upstream,
         identity_headers: validated.identity_headers,
+        tls: validated.tls,
         session_keys,
         operator,
         log_level: validated.log_level,

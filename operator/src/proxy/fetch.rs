@@ -45,10 +45,18 @@ pub async fn references(client: &Client, proxy: &GlobusAuthProxy) -> Result<Fetc
             .map_err(FetchError::Secret)?,
         None => None,
     };
+    let tls = match &proxy.spec.proxy.tls_secret_ref {
+        Some(tls) => secrets
+            .get_opt(&tls.name)
+            .await
+            .map_err(FetchError::Secret)?,
+        None => None,
+    };
     Ok(Fetched {
         client_secret,
         allowlist,
         shared_secret,
+        tls,
         rendered,
         cluster,
         foreign: foreign(client, proxy).await?,

@@ -137,8 +137,9 @@ async fn carry_out(
         Ok(validated) => (Some(validated), Vec::new()),
         // Whoever leaves the list must be out, also while the client's Secret is broken.
         Err(problems) => {
-            let in_force = fetched.with_credentials_in_force(proxy);
-            let validated = in_force.and_then(|fetched| validate::validate(proxy, &fetched).ok());
+            let in_force = fetched.with_secrets_in_force(proxy);
+            let validated =
+                in_force.and_then(|(proxy, fetched)| validate::validate(&proxy, &fetched).ok());
             (validated, problems)
         }
     };

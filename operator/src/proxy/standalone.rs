@@ -90,7 +90,7 @@ pub fn build(
             metadata: metadata(proxy, names::nginx(&name)),
             data: Some(BTreeMap::from([(
                 NGINX_KEY.to_owned(),
-                nginx(&child, &proxy.namespace().unwrap_or_default()),
+                nginx(proxy, &child),
             )])),
             ..ConfigMap::default()
         },
@@ -169,8 +169,13 @@ fn container(
 }
 
 /// What an nginx includes in a `server` to ask the proxy about each request.
-fn nginx(service: &str, namespace: &str) -> String {
-    include_str!("nginx.conf").replace("SERVICE", &format!("{service}.{namespace}.svc"))
+fn nginx(proxy: &GlobusAuthProxy, service: &str) -> String {
+    let namespace = proxy.namespace().unwrap_or_default();
+    let scheme = match proxy.spec.proxy.tls_secret_ref {
+        Some(_) => "https",
+        None => "http",
+    };
+    include_str!("nginx.conf").replace("SERVICE", &format!("{scheme}://{service}.{namespace}.svc"))
 }
 
 const NGINX_KEY: &str = "globus-auth.conf";

@@ -6,6 +6,7 @@ use globus_auth_core::identity::EmailVerification;
 use globus_auth_core::oauth::globus;
 use globus_auth_core::oauth::globus::requirements::SessionRequirements;
 use globus_auth_core::oauth::jwt::SignatureAlgorithm;
+use globus_auth_core::runtime::certificate;
 use globus_auth_core::sidecar_config::{self as config, FILE_NAME};
 use globus_auth_core::url::{BadUrl, ExternalUrl, Issuer};
 use globus_auth_crds::conditions::{reasons, types};
@@ -30,6 +31,8 @@ pub struct Fetched {
     pub allowlist: Option<ConfigMap>,
     /// The Secret of `identityHeaders.sharedSecret`.
     pub shared_secret: Option<Secret>,
+    /// The Secret of `proxy.tlsSecretRef`.
+    pub tls: Option<Secret>,
     /// The Secret that the operator has rendered before.
     pub rendered: Option<Secret>,
     /// With mode Standalone: what has a name that we need and was made by somebody else, such as
@@ -49,16 +52,20 @@ pub struct ClusterIssuer {
 }
 
 impl Fetched {
-    /// The same, with the credentials that are in force instead of those of the client's Secret. They are for
-    /// one provider; for another one there are none.
-    #[must_use]
-    pub fn with_credentials_in_force(&self, proxy: &GlobusAuthProxy) -> Option<Self> {
+    /// `proxy` and what it refers to, with the credentials that are in force instead of those of the
+    /// client's Secret, and the certificate that is in force, or none if none is. The credentials are for one
+    /// provider; for another one there are none.
+    pub fn with_secrets_in_force(
+        &self,
+        proxy: &GlobusAuthProxy,
+    ) -> Option<(GlobusAuthProxy, Self)> {
         #[derive(Deserialize)]
         struct InForce {
             provider: config::Provider,
+            tls: Option<config::Tls>,
         }
         let data = self.rendered.as_ref()?.data.as_ref()?;
-        let InForce { provider } = serde_json::from_slice(&data.get(FILE_NAME)?.0).ok()?;
+        let InForce { provider, tls } = serde_json::from_slice(&data.get(FILE_NAME)?.0).ok()?;
         if issuer(&proxy.spec.provider).ok()? != provider.issuer {
             return None;
         }
@@ -73,10 +80,23 @@ impl Fetched {
             ])),
             ..Secret::default()
         };
-        Some(Self {
+        let mut proxy = proxy.clone();
+        if tls.is_none() {
+            proxy.spec.proxy.tls_secret_ref = None;
+        }
+        let tls = tls.map(|tls| Secret {
+            data: Some(BTreeMap::from([
+                (TLS_CERTIFICATES.to_owned(), text(&tls.certificates)),
+                (TLS_KEY.to_owned(), text(tls.private_key.expose_secret())),
+            ])),
+            ..Secret::default()
+        });
+        let fetched = Self {
             client_secret: Some(secret),
+            tls,
             ..self.clone()
-        })
+        };
+        Some((proxy, fetched))
     }
 }
 
@@ -107,6 +127,8 @@ pub struct Validated {
     pub upstream: config::Upstream,
     /// See [`config::SidecarConfig`].
     pub identity_headers: config::IdentityHeaders,
+    /// See [`config::SidecarConfig`].
+    pub tls: Option<config::Tls>,
     /// See [`config::SidecarConfig`].
     pub log_level: config::LogLevel,
 }
@@ -139,6 +161,7 @@ pub fn validate(proxy: &GlobusAuthProxy, fetched: &Fetched) -> Result<Validated,
     let shared_secret = fetched.shared_secret.as_ref();
     let identity_headers = keep(&mut problems, identity_headers(spec, shared_secret));
     let bearer = keep(&mut problems, bearer(spec));
+    let tls = keep(&mut problems, tls(spec, fetched.tls.as_ref()));
     let runs = keep(&mut problems, runs(proxy));
     keep(&mut problems, own_secret(proxy, fetched.rendered.as_ref()));
 
@@ -149,15 +172,17 @@ pub fn validate(proxy: &GlobusAuthProxy, fetched: &Fetched) -> Result<Validated,
         access,
         identity_headers,
         bearer,
+        tls,
         runs,
     ) {
         (
             Some(external_url),
             Some(issuer),
-            Some((client_id, client_secret)),
+            Some(credentials),
             Some(access),
             Some(identity_headers),
             Some(bearer),
+            Some(tls),
             Some((admitted_port, standalone)),
         ) if problems.is_empty() => Ok(Validated {
             proxy: reference(proxy),
@@ -166,24 +191,33 @@ pub fn validate(proxy: &GlobusAuthProxy, fetched: &Fetched) -> Result<Validated,
             admitted_port,
             network_policy: spec.network_policy == spec::Switch::Enabled,
             external_url,
-            provider: config::Provider {
-                kind: provider_kind(spec.provider.kind),
-                issuer,
-                client_id,
-                client_secret,
-                scopes: scopes(spec),
-                email_verification: email_verification(&spec.provider),
-                groups_claim: groups_claim(spec),
-                session_requirements: session_requirements(&spec.provider),
-            },
+            provider: provider(spec, issuer, credentials),
             access,
             session: session(spec.session),
             identity_headers,
+            tls,
             bearer,
             upstream: upstream(spec),
             log_level: log_level(spec.proxy.log_level),
         }),
         _ => Err(problems),
+    }
+}
+
+fn provider(
+    spec: &GlobusAuthProxySpec,
+    issuer: Issuer,
+    (client_id, client_secret): (String, SecretString),
+) -> config::Provider {
+    config::Provider {
+        kind: provider_kind(spec.provider.kind),
+        issuer,
+        client_id,
+        client_secret,
+        scopes: scopes(spec),
+        email_verification: email_verification(&spec.provider),
+        groups_claim: groups_claim(spec),
+        session_requirements: session_requirements(&spec.provider),
     }
 }
 
@@ -319,6 +353,45 @@ fn credentials(
         read(CLIENT_ID)?.to_owned(),
         SecretString::from(read(CLIENT_SECRET)?),
     ))
+}
+
+fn tls(
+    spec: &GlobusAuthProxySpec,
+    secret: Option<&Secret>,
+) -> Result<Option<config::Tls>, Problem> {
+    let Some(spec::SecretReference { name }) = &spec.proxy.tls_secret_ref else {
+        return Ok(None);
+    };
+    let problem = |reason, message| Problem {
+        condition: types::CREDENTIALS_RESOLVED,
+        reason,
+        message,
+    };
+    let secret = secret.ok_or_else(|| {
+        let message = format!(
+            "there is no Secret {name:?}, which spec.proxy.tlsSecretRef names; create it with \
+             `kubectl create secret tls`, or let cert-manager make it"
+        );
+        problem(reasons::SECRET_NOT_FOUND, message)
+    })?;
+    let malformed = |what: &dyn std::fmt::Display| {
+        let message = format!(
+            "Secret {name:?} of spec.proxy.tlsSecretRef needs the keys {TLS_CERTIFICATES} and {TLS_KEY}: {what}"
+        );
+        problem(reasons::SECRET_MALFORMED, message)
+    };
+    let read = |key: &str| {
+        let bytes = secret.data.as_ref().and_then(|data| data.get(key));
+        bytes
+            .and_then(|bytes| std::str::from_utf8(&bytes.0).ok())
+            .ok_or_else(|| malformed(&format_args!("there is no text in {key}")))
+    };
+    let (certificates, key) = (read(TLS_CERTIFICATES)?, read(TLS_KEY)?);
+    certificate::read(certificates, key).map_err(|error| malformed(&error))?;
+    Ok(Some(config::Tls {
+        certificates: certificates.to_owned(),
+        private_key: SecretString::from(key),
+    }))
 }
 
 /// The value of `key`, if it is one line of text.
@@ -552,6 +625,8 @@ const fn log_level(level: spec::LogLevel) -> config::LogLevel {
 
 const CLIENT_ID: &str = "client-id";
 const CLIENT_SECRET: &str = "client-secret";
+const TLS_CERTIFICATES: &str = "tls.crt";
+const TLS_KEY: &str = "tls.key";
 /// The schema's minimum, in seconds.
 const SHORTEST_SESSION: u32 = 60;
 

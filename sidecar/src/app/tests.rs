@@ -70,6 +70,7 @@ fn config(emails: &[&str]) -> SidecarConfig {
             exposure: Exposure::Report,
         },
         identity_headers: IdentityHeaders::default(),
+        tls: None,
         session_keys: vec![SessionKey {
             id: KeyId(1),
             key: KeyBytes::new([7; 32]).into(),

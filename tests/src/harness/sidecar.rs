@@ -87,6 +87,7 @@ pub fn config(issuer: &str, emails: &[&str]) -> SidecarConfig {
             exposure: Exposure::Report,
         },
         identity_headers: IdentityHeaders::default(),
+        tls: None,
         session_keys: vec![session_key(7)],
         operator: Operator {
             url: "https://127.0.0.1:9".to_owned(),

@@ -29,7 +29,7 @@ location / {
 const RUNBOOK: &str = "
 location = /oauth2/auth {
   internal;
-  proxy_pass http://SERVICE;
+  proxy_pass SERVICE;
   proxy_pass_request_body off;
   proxy_set_header Content-Length '';
   proxy_set_header Host $host;
@@ -37,7 +37,7 @@ location = /oauth2/auth {
   proxy_set_header X-Original-URI $request_uri;
 }
 location /oauth2/ {
-  proxy_pass http://SERVICE;
+  proxy_pass SERVICE;
   proxy_set_header Host $host;
   proxy_set_header X-Real-IP $remote_addr;
   proxy_set_header X-Forwarded-Proto https;
@@ -70,7 +70,7 @@ impl Nginx {
         std::fs::create_dir(&folder).unwrap();
         let socket = folder.join("socket");
         let locations = locations
-            .replace("SERVICE", &stage.sidecar.address().to_string())
+            .replace("SERVICE", &format!("http://{}", stage.sidecar.address()))
             .replace("WORKLOAD", &stage.upstream().address().to_string());
         let path = folder.join("nginx.conf");
         std::fs::write(&path, configuration(&folder, &socket, &locations)).unwrap();

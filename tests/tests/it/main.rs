@@ -18,3 +18,4 @@ mod logout;
 mod provider;
 mod signer;
 mod soak;
+mod tls;

@@ -328,6 +328,67 @@ async fn somebody_who_leaves_the_list_is_out_also_while_the_clients_secret_is_go
     assert!(calls.lines().contains(&POD.to_owned()));
 }
 
+#[rstest]
+#[case::that_is_in_force(true)]
+#[case::that_is_new(false)]
+#[tokio::test]
+async fn somebody_who_leaves_the_list_is_out_also_while_the_certificate_is_broken(
+    #[case] was_there: bool,
+) {
+    const TLS: &str = "GET /api/v1/namespaces/ml/secrets/mlflow-tls";
+    let tls = json!({"proxy": {"tlsSecretRef": {"name": "mlflow-tls"}}});
+    let made = rcgen::generate_simple_self_signed(["mlflow.example.org".to_owned()]).unwrap();
+    let pair: [(&str, &[u8]); 2] = [
+        ("tls.crt", made.cert.pem().leak().as_bytes()),
+        (
+            "tls.key",
+            made.signing_key.serialize_pem().leak().as_bytes(),
+        ),
+    ];
+    let pair = serde_json::to_value(crate::proxy::fixtures::secret(&pair)).unwrap();
+    let before = if was_there {
+        proxy_with_spec(&tls)
+    } else {
+        proxy()
+    };
+    let (result, calls) = reconciled(before.clone(), vec![before], "PEM", move |call| match call
+        .line
+        .as_str()
+    {
+        TLS => (200, pair.clone()),
+        _ => answer(call),
+    })
+    .await;
+    result.unwrap();
+    let rendered = calls.body(SECRET);
+    assert_eq!(config_in(&rendered)["tls"].is_object(), was_there);
+
+    let mut edit = tls;
+    json_patch::merge(
+        &mut edit,
+        &json!({"access": {"emails": ["bob@example.org"]}}),
+    );
+    let edited = proxy_with_spec(&edit);
+    let in_force = rendered.clone();
+    let (result, calls) = reconciled(edited.clone(), vec![edited], "PEM", move |call| match call
+        .line
+        .as_str()
+    {
+        TLS => failure(404, "NotFound"),
+        RENDERED => (200, in_force.clone()),
+        _ => answer(call),
+    })
+    .await;
+    result.unwrap();
+    assert_eq!(
+        condition(&calls, "CredentialsResolved")["reason"],
+        "SecretNotFound"
+    );
+    let (before, after) = (config_in(&rendered), config_in(&calls.body(SECRET)));
+    assert_eq!(after["access"]["emails"], json!(["bob@example.org"]));
+    assert_eq!(after["tls"], before["tls"]);
+}
+
 #[tokio::test]
 async fn credentials_of_one_provider_are_never_given_to_another() {
     let provider = json!({"type": "OIDC", "issuer": "https://other.example.org"});

@@ -445,6 +445,77 @@ fn without_the_secret_of_the_workload_the_proxy_is_not_carried_out(
     assert!(problem.message.contains("\"bridge\""), "{problem:?}");
 }
 
+/// A certificate and its key, as a Secret has them.
+fn certificate() -> (String, String) {
+    let made = rcgen::generate_simple_self_signed(["mlflow.example.org".to_owned()]).unwrap();
+    (made.cert.pem(), made.signing_key.serialize_pem())
+}
+
+fn with_tls() -> GlobusAuthProxy {
+    proxy_with_spec(&json!({"proxy": {"tlsSecretRef": {"name": "mlflow-tls"}}}))
+}
+
+fn fetched_tls(certificates: &str, key: &str) -> Fetched {
+    let data: [(&str, &[u8]); 2] = [
+        ("tls.crt", certificates.as_bytes()),
+        ("tls.key", key.as_bytes()),
+    ];
+    Fetched {
+        tls: Some(secret(&data)),
+        ..fetched()
+    }
+}
+
+#[test]
+fn a_certificate_reaches_the_sidecar() {
+    let (certificates, key) = certificate();
+    let fetched = fetched_tls(&certificates, &key);
+    let tls = validate(&with_tls(), &fetched).unwrap().tls.unwrap();
+    assert_eq!(tls.certificates, certificates);
+    assert_eq!(tls.private_key.expose_secret(), key);
+    assert_eq!(validate(&proxy(), &fetched).unwrap().tls, None);
+}
+
+#[test]
+fn a_certificate_that_cannot_be_shown_is_told_without_its_key() {
+    let ((certificates, key), (_, other)) = (certificate(), certificate());
+    let missing = Fetched {
+        tls: None,
+        ..fetched()
+    };
+    for (fetched, reason, says) in [
+        (
+            missing,
+            reasons::SECRET_NOT_FOUND,
+            "kubectl create secret tls",
+        ),
+        (
+            fetched_tls("", &key),
+            reasons::SECRET_MALFORMED,
+            "at least one certificate",
+        ),
+        (
+            fetched_tls(&certificates, ""),
+            reasons::SECRET_MALFORMED,
+            "a key that TLS can use",
+        ),
+        (
+            fetched_tls(&certificates, &other),
+            reasons::SECRET_MALFORMED,
+            "does not belong",
+        ),
+    ] {
+        let problem = problem_of(&with_tls(), &fetched);
+        assert_eq!(
+            (problem.condition, problem.reason),
+            (types::CREDENTIALS_RESOLVED, reason)
+        );
+        assert!(problem.message.contains("\"mlflow-tls\""), "{problem:?}");
+        assert!(problem.message.contains(says), "{problem:?}");
+        assert!(!problem.message.contains("PRIVATE"), "{problem:?}");
+    }
+}
+
 #[rstest]
 #[case("Authorization")]
 #[case("X-Forwarded-For")]
