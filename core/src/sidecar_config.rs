@@ -217,6 +217,35 @@ pub struct Upstream {
     pub host_header: HostHeader,
     /// What to do when the workload can be reached beside the proxy.
     pub exposure: Exposure,
+    /// What is spoken with the workload.
+    #[serde(default, skip_serializing_if = "Protocol::is_usual")]
+    pub protocol: Protocol,
+    /// Longer bodies of requests are refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_request_body_bytes: Option<u64>,
+    /// How long the workload may take to begin its answer, from the last byte of the request on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response_timeout_seconds: Option<u32>,
+}
+
+/// What is spoken with the workload, beside upgrades, which are HTTP/1.1.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub enum Protocol {
+    /// HTTP/1.1 (RFC 9112).
+    #[default]
+    HTTP1,
+    /// HTTP/2 without TLS, with prior knowledge (RFC 9113 §3.3).
+    H2C,
+}
+
+impl Protocol {
+    #[expect(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "serde passes a reference"
+    )]
+    fn is_usual(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// The `Host` that the workload sees.

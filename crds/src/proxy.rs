@@ -172,6 +172,10 @@ pub struct Selector {
 /// The workload behind the proxy.
 #[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.url) || !self.url.startsWith('https://') || self.protocol != 'H2C'")
+        .message("upstream.protocol H2C is HTTP/2 without TLS; use it with an upstream.url of http://")
+)]
 pub struct Upstream {
     /// The container port that users were meant to reach: its name or its number.
     ///
@@ -211,6 +215,32 @@ pub struct Upstream {
     /// MLflow without `--allowed-hosts`; an `Origin` of `externalUrl` is changed likewise.
     #[serde(default)]
     pub host_header: HostHeader,
+
+    /// What is spoken with the workload. `HTTP1` (default): HTTP/1.1. `H2C`: HTTP/2 without TLS, as gRPC
+    /// servers want it; WebSockets need a workload that speaks HTTP/1.1 as well. What users speak does not
+    /// depend on it.
+    #[serde(default)]
+    pub protocol: UpstreamProtocol,
+
+    /// Refuse requests with a longer body, in bytes, with status 413. Default: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub max_request_body_bytes: Option<i64>,
+
+    /// Answer 504 if the workload has not begun its answer so many seconds after the last byte of the
+    /// request. Neither uploads nor answers that have begun are cut. Default: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 86400))]
+    pub response_timeout_seconds: Option<i32>,
+}
+
+/// What is spoken with a workload.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[expect(missing_docs, reason = "the field says what they mean")]
+pub enum UpstreamProtocol {
+    #[default]
+    HTTP1,
+    H2C,
 }
 
 /// What to do when the workload can be reached beside the proxy.

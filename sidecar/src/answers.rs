@@ -205,6 +205,19 @@ pub(crate) fn workload_down() -> Page {
     )
 }
 
+/// 504: the workload takes longer than this proxy waits.
+pub(crate) fn workload_slow() -> Page {
+    Page::new(
+        StatusCode::GATEWAY_TIMEOUT,
+        "gateway_timeout",
+        "The service takes too long to answer",
+    )
+    .paragraph(
+        "You are signed in, but the service behind this page did not answer in time. What you asked for may \
+         still happen: look before you try again.",
+    )
+}
+
 /// 404: an ingress asks this proxy about each request, and forwards by itself.
 pub(crate) fn no_workload() -> Page {
     Page::new(
@@ -256,6 +269,20 @@ pub(crate) fn bad_body() -> Page {
         "The request cannot be understood",
     )
     .paragraph("The body of the request is incomplete or malformed.")
+}
+
+/// 413: the body is longer than this proxy takes (RFC 9110 §15.5.14).
+pub(crate) fn body_too_large(limit: Option<u64>) -> Page {
+    let limit = limit.unwrap_or_default();
+    Page::new(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "body_too_large",
+        "The request is too large",
+    )
+    .paragraph(format!(
+        "Its body may have at most {limit} bytes. Whoever runs this service can raise \
+         upstream.maxRequestBodyBytes."
+    ))
 }
 
 /// 404 below our own prefix.

@@ -23,9 +23,10 @@ use crate::ended::{EndedSessions, SpentStates};
 use crate::forward::{ForwardError, Peer, Upstream};
 use crate::headers;
 use crate::intent::Intent;
+use crate::limits::{self, Patience};
 use crate::live::{Live, Tools};
 use crate::metrics::Metrics;
-use crate::pages::Format;
+use crate::pages::{Format, Page};
 use crate::redirect::ReturnTo;
 use crate::tls::Tls;
 use crate::workload_refusal::Asker;
@@ -287,8 +288,18 @@ impl App {
             return answers::foreign_origin().respond(format, host);
         }
         let asker = Asker::of(&request, intent, permit, live);
+        let Ok(request) = limits::limit_body(request, &live.upstream) else {
+            let limit = live.upstream.max_request_body_bytes;
+            return answers::body_too_large(limit).respond(format, host);
+        };
+        let (request, patience) = Patience::with(request, &live.upstream);
         let request = request.map(|body| self.watch(body, permit));
-        match self.upstream.forward(permit, live, request, peer).await {
+        let answer = self.upstream.forward(permit, live, request, peer);
+        let answer = match patience {
+            None => answer.await,
+            Some(patience) => Box::pin(patience.wait_for(answer)).await,
+        };
+        match answer {
             Ok(response) => {
                 let mut response = if workload_refusal::is_one(&response) {
                     Box::pin(asker.answer(self, live, response)).await
@@ -303,25 +314,37 @@ impl App {
                 }
                 response.map(|body| self.watch(body, permit))
             }
-            Err(ForwardError::NoWorkload) => answers::no_workload().respond(format, host),
-            Err(_cut) if !self.still_allows(permit) => permit
-                .identity()
-                .map_or_else(answers::bad_body, |identity| {
-                    answers::not_allowed(live, identity)
-                })
-                .respond(format, host),
-            Err(error) if error.is_fault_of_client() => {
-                tracing::debug!(error = %Chain(&error), "the body of a request broke off");
-                answers::bad_body().respond(format, host)
-            }
-            Err(error) => {
-                let reference = answers::reference();
-                tracing::warn!(error = %Chain(&error), request_id = %reference, "the workload did not answer");
-                answers::workload_down()
-                    .reference(reference)
-                    .respond(format, host)
-            }
+            Err(error) => self.failed(&error, permit, live).respond(format, host),
         }
+    }
+
+    /// What is said when there is no answer of the workload.
+    fn failed(&self, error: &ForwardError, permit: &Permit, live: &Live) -> Page {
+        if matches!(error, ForwardError::NoWorkload) {
+            return answers::no_workload();
+        }
+        if limits::is_too_large(error) {
+            return answers::body_too_large(live.upstream.max_request_body_bytes);
+        }
+        // Then it is we who cut the request.
+        if let Some(identity) = permit.identity()
+            && !self.still_allows(permit)
+        {
+            return answers::not_allowed(live, identity);
+        }
+        if error.is_fault_of_client() {
+            tracing::debug!(error = %Chain(error), "the body of a request broke off");
+            return answers::bad_body();
+        }
+        let reference = answers::reference();
+        tracing::warn!(error = %Chain(error), request_id = %reference, "the workload did not answer");
+        let page = match error {
+            ForwardError::Slow => answers::workload_slow(),
+            ForwardError::NoWorkload | ForwardError::Send(_) | ForwardError::UnaskedUpgrade => {
+                answers::workload_down()
+            }
+        };
+        page.reference(reference)
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::body::Body;
-use globus_auth_core::sidecar_config::HostHeader;
+use globus_auth_core::sidecar_config::{HostHeader, Protocol};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue, InvalidHeaderValue};
 use http::uri::PathAndQuery;
 use http::{Request, Response, StatusCode, Uri, Version};
@@ -63,6 +63,8 @@ impl Upstream {
         let sent = if tunnel.is_some() {
             // Rare, and large.
             Box::pin(workload.upgrade(request)).await
+        } else if live.upstream.protocol == Protocol::H2C {
+            Box::pin(workload.send_multiplexed(request)).await
         } else {
             workload.send(request).await
         };
@@ -240,6 +242,8 @@ const ADDED: usize = 10;
 pub(crate) enum ForwardError {
     #[error("there is no workload behind this proxy")]
     NoWorkload,
+    #[error("the workload did not begin its answer within upstream.responseTimeoutSeconds")]
+    Slow,
     #[error("failed to get an answer from the workload")]
     Send(#[source] SendError),
     #[error("the workload switched protocols without having been asked")]

@@ -6,7 +6,7 @@
 //! | `decide`, `rules`, `intent`, `headers`, `identity_headers`, `cookie`, `redirect`, `listeners` | pure rules |
 //! | `authenticate`, `bearer`, `provider`, `globus`, `key_source`, `refreshed` | who it is |
 //! | `login`, `step_up`, `backchannel`, `endpoints`, `answers`, `pages` | what is answered by us |
-//! | `forward`, `workload`, `origin`, `tunnel`, `watched`, `workload_refusal` | what is answered by the workload |
+//! | `forward`, `workload`, `multiplexed`, `origin`, `tunnel`, `limits`, `watched`, `workload_refusal` | what is answered by the workload |
 //! | `live`, `reload` | the configuration in force |
 //! | `server`, `tls`, `probe`, `exposure`, `report`, `status` | the pod around it |
 
@@ -29,12 +29,14 @@ mod headers;
 mod identity_headers;
 mod intent;
 mod key_source;
+mod limits;
 mod listeners;
 mod live;
 mod login;
 #[cfg(feature = "measured")]
 pub mod measured;
 mod metrics;
+mod multiplexed;
 mod origin;
 mod pages;
 mod probe;

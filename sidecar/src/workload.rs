@@ -20,6 +20,7 @@ use hyper::client::conn::http1::{self, Connection, SendRequest};
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 
+use crate::multiplexed::Multiplexed;
 use crate::origin::{Origin, Stream};
 
 /// The connections to one workload.
@@ -30,6 +31,7 @@ pub(crate) struct Workload(Arc<Pool>);
 struct Pool {
     origin: Origin,
     idle: Mutex<Idle>,
+    multiplexed: Multiplexed,
 }
 
 /// Those that nobody uses just now, the one used last at the end.
@@ -62,6 +64,7 @@ impl Workload {
         Self(Arc::new(Pool {
             origin,
             idle: Mutex::default(),
+            multiplexed: Multiplexed::default(),
         }))
     }
 
@@ -89,6 +92,17 @@ impl Workload {
             Outcome::Failed(error) => Err(error),
             Outcome::Unsent(_) => Err(SendError::Closed),
         }
+    }
+
+    /// Sends a request over HTTP/2, whose target must be a path.
+    ///
+    /// # Errors
+    /// [`SendError`].
+    pub(crate) async fn send_multiplexed(
+        &self,
+        request: Request<Body>,
+    ) -> Result<Response<Body>, SendError> {
+        self.0.multiplexed.send(&self.0.origin, request).await
     }
 
     /// Sends a request that asks for an upgrade, on a connection of its own.
@@ -182,16 +196,24 @@ impl Outcome {
     }
 }
 
+/// A new connection to the workload, in bounded time.
+///
+/// # Errors
+/// [`SendError`].
+pub(crate) async fn connect(origin: &Origin) -> Result<Stream, SendError> {
+    let timeout = match origin {
+        Origin::Loopback(_) => CONNECT_TIMEOUT,
+        Origin::Remote { .. } => REMOTE_CONNECT_TIMEOUT,
+    };
+    tokio::time::timeout(timeout, origin.connect())
+        .await
+        .map_err(|_elapsed| SendError::Timeout)?
+        .map_err(SendError::Connect)
+}
+
 impl Pool {
     async fn connect(&self) -> Result<Box<Link>, SendError> {
-        let timeout = match self.origin {
-            Origin::Loopback(_) => CONNECT_TIMEOUT,
-            Origin::Remote { .. } => REMOTE_CONNECT_TIMEOUT,
-        };
-        let stream = tokio::time::timeout(timeout, self.origin.connect())
-            .await
-            .map_err(|_elapsed| SendError::Timeout)?
-            .map_err(SendError::Connect)?;
+        let stream = connect(&self.origin).await?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream))
             .await
             .map_err(SendError::Request)?;

@@ -599,9 +599,18 @@ fn session(session: spec::Session) -> config::Session {
     }
 }
 
-const fn upstream(spec: &GlobusAuthProxySpec) -> config::Upstream {
+fn upstream(spec: &GlobusAuthProxySpec) -> config::Upstream {
     let upstream = &spec.upstream;
+    let max = upstream.max_request_body_bytes;
+    let timeout = upstream.response_timeout_seconds;
     config::Upstream {
+        protocol: match upstream.protocol {
+            spec::UpstreamProtocol::HTTP1 => config::Protocol::HTTP1,
+            spec::UpstreamProtocol::H2C => config::Protocol::H2C,
+        },
+        // The schema has no negative ones.
+        max_request_body_bytes: max.map(|max| max.try_into().unwrap_or_default()),
+        response_timeout_seconds: timeout.map(|seconds| seconds.try_into().unwrap_or_default()),
         host_header: match upstream.host_header {
             spec::HostHeader::External => config::HostHeader::External,
             spec::HostHeader::Localhost => config::HostHeader::Localhost,

@@ -8,7 +8,7 @@ use globus_auth_core::oauth::globus::requirements::SessionRequirements;
 use globus_auth_core::runtime::http_client::HttpClient;
 use globus_auth_core::session::Session;
 use globus_auth_core::sidecar_config::{
-    Access, Bearer, Exposure, HostHeader, IdentityHeaders, LogLevel, Operator, Provider,
+    Access, Bearer, Exposure, HostHeader, IdentityHeaders, LogLevel, Operator, Protocol, Provider,
     ProviderKind, ProxyReference, SessionKey, SidecarConfig, Upstream as UpstreamConfig, VERSION,
 };
 use globus_auth_core::{
@@ -68,6 +68,9 @@ fn config(emails: &[&str]) -> SidecarConfig {
         upstream: UpstreamConfig {
             host_header: HostHeader::External,
             exposure: Exposure::Report,
+            protocol: Protocol::HTTP1,
+            max_request_body_bytes: None,
+            response_timeout_seconds: None,
         },
         identity_headers: IdentityHeaders::default(),
         tls: None,

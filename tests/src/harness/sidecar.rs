@@ -10,7 +10,7 @@ use globus_auth_core::identity::EmailVerification;
 use globus_auth_core::oauth::globus::requirements::SessionRequirements;
 use globus_auth_core::sealer::{KeyBytes, KeyId};
 use globus_auth_core::sidecar_config::{
-    Access, Bearer, Exposure, HostHeader, IdentityHeaders, LogLevel, Operator, Provider,
+    Access, Bearer, Exposure, HostHeader, IdentityHeaders, LogLevel, Operator, Protocol, Provider,
     ProviderKind, ProxyReference, Session, SessionKey, SidecarConfig, Upstream, VERSION, hash,
 };
 use rustix::process::{Pid, Signal, kill_process};
@@ -85,6 +85,9 @@ pub fn config(issuer: &str, emails: &[&str]) -> SidecarConfig {
         upstream: Upstream {
             host_header: HostHeader::External,
             exposure: Exposure::Report,
+            protocol: Protocol::HTTP1,
+            max_request_body_bytes: None,
+            response_timeout_seconds: None,
         },
         identity_headers: IdentityHeaders::default(),
         tls: None,

@@ -105,6 +105,9 @@ fn what_is_not_said_has_its_default() {
         config::Upstream {
             host_header: config::HostHeader::External,
             exposure: config::Exposure::Report,
+            protocol: config::Protocol::HTTP1,
+            max_request_body_bytes: None,
+            response_timeout_seconds: None,
         }
     );
     assert_eq!(validated.log_level, config::LogLevel::Info);
@@ -402,6 +405,16 @@ fn groups_are_read_from_a_claim_only_where_a_rule_and_a_claim_exist() {
         Some("roles".to_owned())
     );
     assert_eq!(claim(json!({"access": grouped})), None);
+}
+
+#[test]
+fn what_is_spoken_with_the_workload_and_its_limits_reach_the_sidecar() {
+    let upstream =
+        json!({"protocol": "H2C", "maxRequestBodyBytes": 1_048_576, "responseTimeoutSeconds": 60});
+    let upstream = valid(&json!({"upstream": upstream})).upstream;
+    assert_eq!(upstream.protocol, config::Protocol::H2C);
+    assert_eq!(upstream.max_request_body_bytes, Some(1_048_576));
+    assert_eq!(upstream.response_timeout_seconds, Some(60));
 }
 
 fn bridge() -> Value {
