@@ -351,3 +351,6 @@ enum IntrospectError {
     #[error("only Globus is asked about opaque tokens")]
     NotGlobus,
 }
+
+#[cfg(test)]
+mod tests;

@@ -340,6 +340,51 @@ mod tests {
         );
     }
 
+    fn permit(credentials: Credentials, emails: &[&str], route: Option<(&Method, &str)>) -> Permit {
+        let access = Access {
+            public: public().public,
+            ..access(emails)
+        };
+        let asked = Asked {
+            intent: Intent::Program,
+            route,
+        };
+        let decision = decide(credentials, asked, &Rules::new(&access), NOW);
+        let Decision::Forward(permit) = decision else {
+            panic!("{decision:?}")
+        };
+        permit
+    }
+
+    #[test]
+    fn a_permit_tells_by_what_and_for_whom_it_is() {
+        let alice = ["alice@example.org"];
+        let email = Some(alice[0]);
+        let by_session = session(user(email));
+        let permitted = permit(Credentials::Session(by_session.clone()), &alice, None);
+        assert_eq!(permitted.session(), Some(&by_session));
+        assert!(!permitted.has_token_for_us());
+        assert_eq!(permitted.into_identity(), Some(user(email)));
+
+        let permitted = permit(bearer(email), &alice, None);
+        assert_eq!(permitted.session(), None);
+        // It is a key to this proxy, and not for the workload.
+        assert!(permitted.has_token_for_us());
+        assert_eq!(permitted.into_identity(), Some(user(email)));
+
+        let public = Some((&Method::GET, "/health"));
+        for (credentials, has_token) in [
+            (Credentials::Absent, false),
+            (Credentials::InvalidBearer, false),
+            (Credentials::Undecided, true),
+            (bearer(Some("mallory@example.org")), true),
+        ] {
+            let permitted = permit(credentials, &alice, public);
+            assert_eq!(permitted.has_token_for_us(), has_token);
+            assert_eq!(permitted.into_identity(), None);
+        }
+    }
+
     fn public() -> Access {
         Access {
             public: vec![PublicRoute {

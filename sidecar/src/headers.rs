@@ -226,6 +226,38 @@ mod tests {
         );
     }
 
+    #[test]
+    fn an_ingress_learns_who_it_is_with_the_groups_of_rules() {
+        use globus_auth_core::identity::{Groups, NameDigest};
+        use globus_auth_core::sidecar_config::{Access, GroupAccess};
+
+        let rules = Rules::new(&Access {
+            groups: Some(GroupAccess {
+                names: vec!["physics".to_owned(), "art".to_owned()],
+                max_age_seconds: 900,
+            }),
+            ..Access::default()
+        });
+        let identity = |groups: &[&str]| Identity {
+            subject: "c2f5".to_owned(),
+            email: Some("alice@example.org".parse().unwrap()),
+            groups: Groups {
+                names: groups.iter().map(|name| NameDigest::of(name)).collect(),
+                ..Groups::default()
+            },
+            ..Identity::default()
+        };
+        let mut told = headers(&[("x-auth-request-groups", "forged")]);
+        set_auth_request(&mut told, &identity(&["physics", "art", "chess"]), &rules);
+        assert_eq!(told["x-auth-request-user"], "c2f5");
+        assert_eq!(told["x-auth-request-email"], "alice@example.org");
+        assert_eq!(told["x-auth-request-groups"], "art,physics");
+        // What is not known is not there, whatever was there before.
+        assert!(!told.contains_key("x-auth-request-preferred-username"));
+        set_auth_request(&mut told, &identity(&[]), &rules);
+        assert!(!told.contains_key("x-auth-request-groups"));
+    }
+
     #[rstest]
     #[case("X-Requested-With")]
     #[case("X-CSRF-Token")]

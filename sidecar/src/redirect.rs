@@ -2,7 +2,7 @@
 
 use globus_auth_core::transaction::MAX_RETURN_TO;
 use globus_auth_core::url::ExternalUrl;
-use url::Url;
+use url::{Position, Url};
 
 use crate::RESERVED_PREFIX;
 
@@ -25,7 +25,7 @@ impl ReturnTo {
         // Browsers drop tabs and newlines from addresses and read a backslash as a slash (WHATWG URL
         // §4.4). The parser below does the same; what it would have to mend is refused beforehand.
         let is_suspicious = |c: char| c.is_control() || c.is_whitespace() || c == '\\';
-        if text.is_empty() || text.len() > MAX_RETURN_TO || text.contains(is_suspicious) {
+        if text.contains(is_suspicious) {
             return None;
         }
         let own = Url::parse(&external.origin()).ok()?;
@@ -41,8 +41,8 @@ impl ReturnTo {
         if target.origin() != own.origin() || has_user || is_reserved(target.path()) {
             return None;
         }
-        let path = target.as_str().get(external.origin().len()..)?;
-        (path.starts_with('/') && path.len() <= MAX_RETURN_TO).then(|| Self(path.to_owned()))
+        let path = &target[Position::BeforePath..];
+        (path.len() <= MAX_RETURN_TO).then(|| Self(path.to_owned()))
     }
 
     /// The path and query of the request that a login interrupts.
@@ -111,13 +111,14 @@ mod tests {
 
     #[rstest]
     #[case("")]
-    #[case("https://evil.test/")]
-    #[case("http://app.test/")]
-    #[case("https://app.test:8443/")]
-    #[case("https://app.test@evil.test/")]
-    #[case("https://user@app.test/")]
-    #[case("https://app.test.evil.test/")]
-    #[case("https://evilapp.test/")]
+    #[case("https://evil.test/x")]
+    #[case("http://app.test/x")]
+    #[case("https://app.test:8443/x")]
+    #[case("https://app.test@evil.test/x")]
+    #[case("https://user@app.test/x")]
+    #[case("https://:secret@app.test/x")]
+    #[case("https://app.test.evil.test/x")]
+    #[case("https://evilapp.test/x")]
     #[case("javascript:alert(1)")]
     #[case("data:text/html,x")]
     #[case("/\\evil.test")]
@@ -141,7 +142,15 @@ mod tests {
 
     #[test]
     fn an_endless_address_becomes_the_start_page() {
-        assert_eq!(location(&format!("/{}", "x".repeat(MAX_RETURN_TO))), "/");
+        let longest = format!("/{}", "x".repeat(MAX_RETURN_TO - 1));
+        assert_eq!(location(&longest), longest);
+        assert_eq!(location(&format!("{longest}x")), "/");
+    }
+
+    #[test]
+    fn the_path_is_kept_until_the_callback() {
+        let kept = ReturnTo::parse("https://app.test/deep?x=1#part", &external());
+        assert_eq!(kept.into_path(), "/deep?x=1#part");
     }
 
     proptest! {

@@ -400,6 +400,24 @@ mod tests {
     }
 
     #[test]
+    fn what_a_rule_is_about_is_known() {
+        let none = Rules::new(&Access::default());
+        assert!(!none.has_groups() && !none.pins_providers());
+        let some = Rules::new(&Access {
+            groups: Some(GroupAccess {
+                names: vec!["physics".to_owned()],
+                max_age_seconds: 900,
+            }),
+            identity_providers: vec!["idp-lab".to_owned()],
+            ..Access::default()
+        });
+        assert!(some.has_groups() && some.pins_providers());
+        let groups = some.groups_among(["chemistry", "physics"].into_iter(), NOW);
+        assert_eq!(groups.names, [NameDigest::of("physics")]);
+        assert_eq!((groups.as_of, groups.asked_at), (NOW, NOW));
+    }
+
+    #[test]
     fn headers_name_the_groups_that_rules_name() {
         let access = Access {
             groups: Some(GroupAccess {
