@@ -188,10 +188,10 @@ async fn the_session_ends_with_its_time_and_with_the_logout() {
     let emulator = emulator();
     let silent = authorization_url(&[("prompt", "none")]);
     let cookie = log_in(&emulator, &[], ALICE).await.cookie();
-    emulator.advance(86_399);
+    emulator.advance(86_340);
     let answer = get(&emulator, &silent, &[("cookie", &cookie)]).await;
     assert!(!answer.sent_back("code").is_empty());
-    emulator.advance(2);
+    emulator.advance(61);
     let answer = get(&emulator, &silent, &[("cookie", &cookie)]).await;
     assert_eq!(answer.sent_back("error"), "login_required");
 
