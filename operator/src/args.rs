@@ -8,6 +8,9 @@ use clap::Parser;
 /// sets these options.
 #[derive(Debug, Parser)]
 #[command(version, about)]
+#[command(
+    after_help = "`convert FILE…` turns a configuration of oauth2-proxy into a GlobusAuthProxy instead; see `convert --help`."
+)]
 pub struct Args {
     /// The namespace that the operator runs in.
     #[arg(long, env = "POD_NAMESPACE")]

@@ -7,12 +7,14 @@
 //! | `selection` | which proxy protects which pod, for both of them |
 //! | `certificates` | the operator's own authority and certificates |
 //! | `reports` | what sidecars report, as conditions of their pods |
+//! | `convert` | a command: from a configuration of oauth2-proxy to a `GlobusAuthProxy` |
 //! | `lease`, `tls`, `events`, `metrics`, `args`, `settings` | the program around it |
 
 #![expect(missing_debug_implementations, reason = "kube::Client has none")]
 
 pub mod args;
 pub mod certificates;
+pub mod convert;
 pub mod ended;
 pub mod events;
 #[cfg(test)]

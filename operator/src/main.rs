@@ -3,13 +3,17 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use globus_auth_operator::{Args, run};
+use globus_auth_operator::{Args, convert, run};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args_os().collect();
+    if convert::command::is_meant(&arguments) {
+        return convert::command::run(arguments);
+    }
     match run(Args::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
