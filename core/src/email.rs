@@ -98,10 +98,8 @@ impl EmailDomain {
     /// `*.example.org` none about `example.org`; `badexample.org` is neither.
     pub fn matches(&self, email: &Email) -> bool {
         match self.0.strip_prefix('*') {
-            Some(suffix) => {
-                let domain = email.domain();
-                domain.len() > suffix.len() && domain.ends_with(suffix)
-            }
+            // No label of a domain is empty, so something stands before the suffix.
+            Some(suffix) => email.domain().ends_with(suffix),
             None => self.0 == email.domain(),
         }
     }
@@ -290,5 +288,11 @@ mod tests {
     #[case("ex ample.org")]
     fn what_is_no_domain_is_refused(#[case] domain: &str) {
         assert!(domain.parse::<EmailDomain>().is_err());
+    }
+
+    #[test]
+    fn a_domain_is_written_as_it_is_read() {
+        let domain: EmailDomain = serde_json::from_str("\"*.Example.org\"").unwrap();
+        assert_eq!(serde_json::to_string(&domain).unwrap(), "\"*.example.org\"");
     }
 }

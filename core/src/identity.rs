@@ -448,4 +448,71 @@ mod tests {
             Err(BadIdentity::NoSubject)
         );
     }
+
+    #[test]
+    fn a_subject_as_long_as_allowed_is_taken() {
+        let subject = "x".repeat(255);
+        let read = identity(&json!({"sub": subject}), EmailVerification::IfPresent);
+        assert_eq!(read.unwrap().subject, subject);
+    }
+
+    #[rstest]
+    #[case::one(json!({"preferred_username": "alice"}), "alice")]
+    #[case::as_introspection_calls_it(json!({"username": "alice"}), "alice")]
+    #[case::as_long_as_allowed(json!({"preferred_username": "x".repeat(128)}), &"x".repeat(128))]
+    #[case::too_long(json!({"preferred_username": "x".repeat(129)}), "a@x.test")]
+    #[case::not_printable(json!({"preferred_username": "a\r\nX-Forwarded-Email: b"}), "a@x.test")]
+    #[case::none(json!({}), "a@x.test")]
+    fn a_username_can_stand_in_a_header(#[case] mut claims: Value, #[case] expected: &str) {
+        claims["sub"] = json!("s");
+        claims["email"] = json!("a@x.test");
+        let identity = identity(&claims, EmailVerification::IfPresent).unwrap();
+        assert_eq!(identity.username, expected);
+        assert_eq!(identity.account(), "a@x.test");
+    }
+
+    #[test]
+    fn who_has_no_address_is_called_by_name_or_subject() {
+        let claims = json!({"sub": "s", "username": "alice"});
+        let alice = identity(&claims, EmailVerification::IfPresent).unwrap();
+        assert_eq!(alice.account(), "alice");
+        let nobody = identity(&json!({"sub": "s"}), EmailVerification::IfPresent).unwrap();
+        assert_eq!(nobody.account(), "s");
+    }
+
+    #[rstest]
+    #[case::one(json!("Alice A."), Some("Alice A."))]
+    #[case::as_long_as_allowed(json!("x".repeat(128)), Some(&*"x".repeat(128)))]
+    #[case::too_long(json!("x".repeat(129)), None)]
+    #[case::not_printable(json!("Alice\nA."), None)]
+    #[case::empty(json!(""), None)]
+    fn a_name_can_stand_in_a_header(#[case] name: Value, #[case] expected: Option<&str>) {
+        let claims = json!({"sub": "s", "name": name});
+        let identity = identity(&claims, EmailVerification::IfPresent).unwrap();
+        assert_eq!(identity.name.as_deref(), expected);
+    }
+
+    #[test]
+    fn the_institution_is_kept_for_the_rules() {
+        let claims = linked();
+        let identity = identity(&claims, EmailVerification::IfPresent).unwrap();
+        assert_eq!(
+            identity.identity_provider,
+            Some(NameDigest::of("idp-google"))
+        );
+    }
+
+    #[test]
+    fn a_service_account_is_its_own_subject() {
+        let account = ServiceAccount {
+            namespace: "ml".to_owned(),
+            name: "train".to_owned(),
+        };
+        let identity = Identity::of_service_account(account.clone());
+        assert_eq!(identity.subject, "system:serviceaccount:ml:train");
+        assert_eq!(identity.username, identity.subject);
+        assert_eq!(identity.account(), identity.subject);
+        assert_eq!(identity.service_account, Some(account));
+        assert_eq!(identity.email, None);
+    }
 }
