@@ -39,6 +39,8 @@ pub(crate) struct App {
     live: ArcSwap<Live>,
     /// Told of every new configuration, so that connections that are open can be checked again.
     changed: watch::Sender<()>,
+    /// Whether the proxy stops. Tunnels hold its receivers while they are open.
+    stopping: watch::Sender<bool>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ended: EndedSessions,
     pub(crate) spent: SpentStates,
@@ -51,6 +53,7 @@ impl App {
         Self {
             live: ArcSwap::from_pointee(live),
             changed: watch::Sender::new(()),
+            stopping: watch::Sender::new(false),
             clock: Arc::clone(&tools.clock),
             ended: EndedSessions::default(),
             spent: SpentStates::default(),
@@ -145,6 +148,16 @@ impl Proxy {
     /// What the listener shows just now, if it speaks TLS.
     pub(crate) fn tls(&self) -> Option<Arc<Tls>> {
         self.app.live.load().tls.clone()
+    }
+
+    /// Lets WebSockets know that they come to an end.
+    pub(crate) fn stop(&self) {
+        self.app.stopping.send_replace(true);
+    }
+
+    /// Waits until no upgraded connection is open.
+    pub(crate) async fn tunnels_closed(&self) {
+        self.app.stopping.closed().await;
     }
 
     pub(crate) fn new(app: Arc<App>) -> Self {
@@ -309,7 +322,9 @@ impl App {
                 if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                     let (app, permit) = (Arc::clone(self), permit.clone());
                     let ended = async move { app.no_longer_allowed(&permit).await };
-                    tunnel::connect(&mut response, ended, self.metrics.tunnels.clone());
+                    let stopping = self.stopping.subscribe();
+                    let open = self.metrics.tunnels.clone();
+                    tunnel::connect(&mut response, ended, stopping, open);
                     return response;
                 }
                 response.map(|body| self.watch(body, permit))

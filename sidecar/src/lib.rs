@@ -3,7 +3,7 @@
 //! | room | what is in it |
 //! |---|---|
 //! | `app` | the order in which a request is treated |
-//! | `decide`, `rules`, `intent`, `headers`, `identity_headers`, `cookie`, `redirect`, `listeners` | pure rules |
+//! | `decide`, `rules`, `intent`, `headers`, `identity_headers`, `cookie`, `redirect`, `listeners`, `websocket` | pure rules |
 //! | `authenticate`, `bearer`, `provider`, `globus`, `key_source`, `refreshed` | who it is |
 //! | `login`, `step_up`, `backchannel`, `endpoints`, `answers`, `pages` | what is answered by us |
 //! | `forward`, `workload`, `multiplexed`, `origin`, `tunnel`, `limits`, `watched`, `workload_refusal` | what is answered by the workload |
@@ -52,6 +52,7 @@ mod step_up;
 mod tls;
 mod tunnel;
 mod watched;
+mod websocket;
 mod workload;
 mod workload_refusal;
 

@@ -44,7 +44,7 @@ pub(crate) fn addresses(listeners: &[TcpListener]) -> std::io::Result<Vec<Socket
     listeners.iter().map(TcpListener::local_addr).collect()
 }
 
-/// Serves users until `stop`, then lets open requests finish for a while.
+/// Serves users until `stop`, then lets open requests and upgraded connections finish for a while.
 pub(crate) async fn serve(
     listeners: Vec<TcpListener>,
     proxy: Proxy,
@@ -61,6 +61,7 @@ pub(crate) async fn serve(
         .collect();
     stop.await;
     tracing::info!("stopping");
+    proxy.stop();
     for task in loops {
         task.abort();
         // What is left is the abortion itself.
@@ -69,9 +70,13 @@ pub(crate) async fn serve(
     let Some(graceful) = Arc::into_inner(graceful) else {
         return;
     };
-    tokio::select! {
-        () = graceful.shutdown() => {}
-        () = tokio::time::sleep(DRAIN) => tracing::warn!("some requests were still open at the end"),
+    let finished = async {
+        graceful.shutdown().await;
+        // Only a request opens another.
+        proxy.tunnels_closed().await;
+    };
+    if tokio::time::timeout(DRAIN, finished).await.is_err() {
+        tracing::warn!("some requests were still open at the end");
     }
 }
 

@@ -66,7 +66,25 @@ impl WebSocket {
 
     /// The next message; `None` when the peer closed or broke off.
     pub async fn receive(&mut self) -> Option<String> {
-        in_time("a message", self.read_frame()).await.ok()
+        let frame = in_time("a message", self.read_frame()).await.ok()?;
+        let (opcode, payload) = frame;
+        (opcode != FINAL_CLOSE).then(|| String::from_utf8_lossy(&payload).into_owned())
+    }
+
+    /// The code with which the peer closes (RFC 6455 §7.4); `None` if it breaks off. Messages until then
+    /// are dropped.
+    ///
+    /// # Panics
+    /// If the frame says no code.
+    pub async fn close_code(&mut self) -> Option<u16> {
+        loop {
+            let frame = in_time("the end", self.read_frame()).await.ok()?;
+            let (opcode, payload) = frame;
+            if opcode == FINAL_CLOSE {
+                let code = payload.first_chunk().expect("a code");
+                return Some(u16::from_be_bytes(*code));
+            }
+        }
     }
 
     /// Sends a message and expects it back.
@@ -78,7 +96,8 @@ impl WebSocket {
         assert_eq!(self.receive().await.as_deref(), Some(text));
     }
 
-    async fn read_frame(&mut self) -> std::io::Result<String> {
+    /// The next frame: its first byte, and its payload.
+    async fn read_frame(&mut self) -> std::io::Result<(u8, Vec<u8>)> {
         let head = self.wire.bytes(2).await?;
         let length = match head[1] {
             126 => {
@@ -87,12 +106,13 @@ impl WebSocket {
             }
             short => usize::from(short),
         };
-        let payload = self.wire.bytes(length).await?;
-        Ok(String::from_utf8_lossy(&payload).into_owned())
+        Ok((head[0], self.wire.bytes(length).await?))
     }
 }
 
 const FINAL_TEXT: u8 = 0x81;
+/// The only frame of its message, with opcode 8 (RFC 6455 §5.5.1).
+const FINAL_CLOSE: u8 = 0x88;
 const MASKED: u8 = 0x80;
 const MASK: [u8; 4] = [3, 5, 7, 11];
 /// RFC 6455 §1.3.

@@ -51,7 +51,7 @@ async fn a_session_that_ended_elsewhere_ends_here_with_its_open_connections() {
         .sidecar
         .write_ended(&serde_json::to_vec(&list).unwrap());
     is_out(&alice).await;
-    assert_eq!(socket.receive().await, None);
+    assert_eq!(socket.close_code().await, Some(1008));
     assert_eq!(carol.get("/").send().await.status, 200);
     // Another login is another session.
     eventually("a second to pass", async || {

@@ -12,6 +12,7 @@ mod access;
 mod attacks;
 mod conformance;
 mod connections;
+mod drain;
 mod grpc;
 mod ingress;
 mod limits;
