@@ -317,12 +317,12 @@ mod tests {
             "sub": "google-1", "email": "alice@gmail.test", "preferred_username": "alice@gmail.test",
             "identity_provider": "idp-google",
             "identity_set": [
-                {"sub": "google-1", "email": "alice@gmail.test", "username": "alice@gmail.test",
-                 "identity_provider": "idp-google"},
                 {"sub": "closed-1", "email": "old@lab.test", "username": "old@lab.test",
                  "identity_provider": "idp-lab", "status": "closed"},
                 {"sub": "lab-1", "email": "alice@lab.test", "username": "alice@lab.test",
                  "identity_provider": "idp-lab", "last_authentication": null},
+                {"sub": "google-1", "email": "alice@gmail.test", "username": "alice@gmail.test",
+                 "identity_provider": "idp-google"},
             ],
         })
     }

@@ -150,10 +150,8 @@ impl Session {
         limits: Limits,
         now: UnixSeconds,
     ) -> Result<Self, BadSession> {
+        // What does not fit is no cookie of ours.
         let mut buffer = [0_u8; MAX_SEALED_LENGTH];
-        if cookie.len() > MAX_SEALED_LENGTH {
-            return Err(BadSession::Forged);
-        }
         let plaintext = sealer.open(cookie, &mut buffer)?;
         let wire: Wire<'_> =
             postcard::from_bytes(plaintext).map_err(|_format| BadSession::Forged)?;
@@ -307,8 +305,8 @@ mod tests {
     #[case::idle(0, 1000, false)]
     #[case::used_lately(4500, 4999, true)]
     #[case::absolute(4500, 5000, false)]
-    #[case::clocks_differ_a_little(30, 0, true)]
-    #[case::clock_set_back(100, 0, false)]
+    #[case::clocks_differ_a_little(60, 0, true)]
+    #[case::clock_set_back(61, 0, false)]
     fn a_session_ends_at_its_limits(#[case] seen: u64, #[case] now: u64, #[case] alive: bool) {
         let session = Session {
             seen_at: UnixSeconds(LOGIN.0 + seen),

@@ -152,6 +152,21 @@ mod tests {
         let opened = LoginTransaction::open(&sealer(1), cookie.as_bytes(), NOW).unwrap();
         assert_eq!(opened, transaction);
         assert!(opened.has_state(&transaction.state()));
+        assert_eq!(opened.nonce(), transaction.nonce());
+    }
+
+    #[test]
+    fn no_two_attempts_have_a_nonce_a_state_or_a_verifier_in_common() {
+        let (one, other) = (transaction(), transaction());
+        let secrets = |of: &LoginTransaction| {
+            let verifier = of.code_verifier().secret().clone();
+            [of.nonce(), of.state(), verifier]
+        };
+        let mut all = [secrets(&one), secrets(&other)].concat();
+        assert!(all.iter().all(|secret| secret.len() >= 22));
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), 6);
     }
 
     #[test]

@@ -143,6 +143,16 @@ mod tests {
     )]
     #[case("error=login_required", None, AuthorizationError::LoginRequired)]
     #[case(
+        "error=consent_required&state=s",
+        Some("s"),
+        AuthorizationError::ConsentRequired
+    )]
+    #[case(
+        "error=interaction_required&state=s",
+        Some("s"),
+        AuthorizationError::ConsentRequired
+    )]
+    #[case(
         "error=server_error&state=",
         None,
         AuthorizationError::TemporarilyUnavailable
@@ -183,8 +193,23 @@ mod tests {
 
     #[test]
     fn an_endless_parameter_is_refused() {
-        let query = format!("code={}&state=s", "c".repeat(4097));
-        assert_eq!(AuthorizationResponse::parse(&query), Err(BadResponse));
+        let query = |length| format!("code={}&state=s", "c".repeat(length));
+        assert!(AuthorizationResponse::parse(&query(4096)).is_ok());
+        assert_eq!(AuthorizationResponse::parse(&query(4097)), Err(BadResponse));
+    }
+
+    #[test]
+    fn what_is_said_of_an_error_is_its_registered_name() {
+        for name in [
+            "access_denied",
+            "consent_required",
+            "login_required",
+            "temporarily_unavailable",
+        ] {
+            assert_eq!(AuthorizationError::parse(name).as_str(), name);
+        }
+        let other = AuthorizationError::parse("<script>");
+        assert_eq!(other.as_str(), "unknown_error");
     }
 
     #[test]

@@ -74,3 +74,21 @@ fn whole_seconds(seconds: f64) -> Option<u64> {
         .contains(&seconds)
         .then_some(seconds as u64)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_there_is_not_replaced() {
+        let claims = |value| Claims::deserialize(value).unwrap();
+        let mut verified = claims(json!({"sub": "alice", "email": null}));
+        verified.fill_from(claims(
+            json!({"sub": "bob", "email": "b@x.test", "name": "Bob"}),
+        ));
+        let expected = json!({"sub": "alice", "email": null, "name": "Bob"});
+        assert_eq!(verified, claims(expected));
+    }
+}

@@ -191,4 +191,18 @@ mod tests {
         assert_eq!(request.headers()["authorization"], "Basic aWQ6cyUzQWU=");
         assert_eq!(request.body(), b"token=Ag%2B%2F%3D&include=a%2Cb");
     }
+
+    #[test]
+    fn the_clocks_of_two_machines_may_be_a_minute_apart() {
+        for (member, value, counts) in [
+            ("nbf", NOW.0 + 60, true),
+            ("nbf", NOW.0 + 61, false),
+            ("exp", NOW.0 - 59, true),
+            ("exp", NOW.0 - 60, false),
+        ] {
+            let mut response = active();
+            response[member] = json!(value);
+            assert_eq!(read(&response).is_ok(), counts, "{member} {value}");
+        }
+    }
 }

@@ -330,10 +330,92 @@ fn keys_that_cannot_verify_are_left_out() {
 #[rstest]
 #[case(json!({"keys": []}))]
 #[case(json!({"keys": [{"kty": "oct", "k": "c2VjcmV0"}]}))]
-#[case(json!({"keys": vec![json!({}); 65]}))]
+#[case(json!({"keys": vec![KEYS[0].jwk.clone(); 65]}))]
 #[case(json!([]))]
 fn a_useless_key_set_is_refused(#[case] document: Value) {
     assert!(KeySet::parse(document.to_string().as_bytes()).is_err());
+}
+
+#[test]
+fn a_key_set_may_have_many_keys() {
+    let keys = key_set(&vec![KEYS[0].jwk.clone(); 64]);
+    assert!(verify_login(&sign(&rs512(), &claims()), &keys).is_ok());
+}
+
+#[test]
+fn without_kid_the_only_key_counts_whatever_its_name() {
+    let keys = key_set(&[with_id(&KEYS[0].jwk, "a")]);
+    assert!(verify_login(&sign(&rs512(), &claims()), &keys).is_ok());
+}
+
+#[test]
+fn the_token_of_a_user_with_many_identities_and_groups_is_read() {
+    let mut claims = claims();
+    let identity = |number: usize| {
+        json!({
+            "sub": format!("c2f5a5b0-1f6f-4c2b-9d8e-{number:012}"), "username": format!("alice{number}@lab.test"),
+            "name": "Alice Example", "organization": "A Laboratory With A Long Name", "status": "used",
+            "identity_provider": "41143743-f3c8-4d60-bbdb-eeecaba85bd9", "email": format!("alice{number}@lab.test"),
+            "identity_provider_display_name": "A Laboratory With A Long Name",
+        })
+    };
+    claims["identity_set"] = (0..60).map(identity).collect();
+    let group = |number: usize| format!("/a-realm/a-department/a-project-{number:03}");
+    claims["groups"] = (0..200).map(group).collect();
+    let token = sign(&rs512(), &claims);
+    assert!(token.len() > 20_000, "{}", token.len());
+    assert!(verify_login(&token, &globus_keys()).is_ok());
+    let issuer = "https://auth.globus.org".parse().unwrap();
+    assert!(claims_issuer(&token, &issuer));
+}
+
+#[test]
+fn a_token_as_long_as_allowed_is_read() {
+    let (head, payload) = (
+        URL_SAFE_NO_PAD.encode(r#"{"alg":"RS512"}"#),
+        URL_SAFE_NO_PAD.encode(claims().to_string()),
+    );
+    let issuer = "https://auth.globus.org".parse().unwrap();
+    let token = |length: usize| {
+        let start = format!("{head}.{payload}.");
+        format!("{start}{}", "A".repeat(length - start.len()))
+    };
+    let longest = token(64 * 1024);
+    assert_eq!(
+        verify_login(&longest, &globus_keys()).unwrap_err(),
+        BadJwt::Signature.into()
+    );
+    assert!(claims_issuer(&longest, &issuer));
+    let longer = token(64 * 1024 + 1);
+    assert_eq!(
+        verify_login(&longer, &globus_keys()).unwrap_err(),
+        BadJwt::TooLong.into()
+    );
+    assert!(!claims_issuer(&longer, &issuer));
+}
+
+#[rstest]
+#[case::its_own("https://auth.globus.org", true)]
+#[case::another("https://op.test", false)]
+fn a_token_says_whose_it_is(#[case] issuer: &str, #[case] is_its: bool) {
+    let token = sign(&rs512(), &claims());
+    assert_eq!(claims_issuer(&token, &issuer.parse().unwrap()), is_its);
+}
+
+#[test]
+fn newer_keys_help_only_where_a_key_is_what_is_wrong() {
+    for (reason, helps) in [
+        (BadJwt::Signature, true),
+        (BadJwt::UnknownKey, true),
+        (BadJwt::Expired, false),
+        (BadJwt::Algorithm, false),
+        (BadJwt::OtherIssuer, false),
+    ] {
+        assert_eq!(reason.may_change_with_keys(), helps, "{reason}");
+        assert_eq!(BadIdToken::from(reason).may_change_with_keys(), helps);
+        assert_eq!(BadLogoutToken::from(reason).may_change_with_keys(), helps);
+    }
+    assert!(!BadIdToken::Nonce.may_change_with_keys());
 }
 
 // === Logout tokens ===
