@@ -120,7 +120,8 @@ fn parse_endpoint(name: &'static str, text: &str, issuer: &Issuer) -> Result<Url
         "http" => !issuer.is_https(),
         _ => false,
     };
-    if !scheme_is_safe || url.host().is_none() || url.fragment().is_some() {
+    // A URL of these schemes has a host.
+    if !scheme_is_safe || url.fragment().is_some() {
         return Err(BadMetadata::Endpoint { name });
     }
     Ok(url)
@@ -199,12 +200,27 @@ mod tests {
     #[case("token_endpoint", "http://auth.globus.org/token")]
     #[case("authorization_endpoint", "javascript:alert(1)")]
     #[case("userinfo_endpoint", "/v2/userinfo")]
+    #[case("userinfo_endpoint", "https:///")]
+    #[case("token_endpoint", "https://auth.globus.org/token#fragment")]
     #[case("end_session_endpoint", "http://auth.globus.org/logout")]
     fn an_unsafe_endpoint_is_refused(#[case] member: &str, #[case] endpoint: &str) {
         let mut document = globus();
         document[member] = json!(endpoint);
         let error = parse(&document).unwrap_err();
         assert!(error.to_string().contains(member), "{error}");
+    }
+
+    #[test]
+    fn the_endpoints_of_an_issuer_on_this_machine_need_no_tls() {
+        let issuer: Issuer = "http://127.0.0.1:8080".parse().unwrap();
+        for (endpoint, is_safe) in [
+            ("http://127.0.0.1:8080/token", true),
+            ("https://op.test/token", true),
+            ("file:///token", false),
+        ] {
+            let read = parse_endpoint("token_endpoint", endpoint, &issuer);
+            assert_eq!(read.is_ok(), is_safe, "{endpoint}");
+        }
     }
 
     #[rstest]

@@ -159,6 +159,19 @@ mod tests {
         assert_eq!(found.as_str(), expected);
     }
 
+    #[test]
+    fn memberships_are_asked_for_with_the_users_token() {
+        let endpoint = endpoint(&"https://auth.globus.org".parse().unwrap()).unwrap();
+        let request = request(&endpoint, "Ag-token").unwrap();
+        assert_eq!(request.method(), "GET");
+        assert_eq!(request.uri(), endpoint.as_str());
+        assert_eq!(request.headers()["accept"], "application/json");
+        let authorization = &request.headers()["authorization"];
+        assert_eq!(authorization, "Bearer Ag-token");
+        assert!(authorization.is_sensitive());
+        assert!(super::request(&endpoint, "Ag\r\nHost: evil").is_err());
+    }
+
     fn memberships() -> Vec<u8> {
         json!([
             {"id": "g-1", "name": "one", "my_memberships": [
