@@ -20,6 +20,7 @@ use globus_auth_tests::harness::{Stage, eventually};
 use rstest::rstest;
 use serde_json::{Value, json};
 
+use crate::openid::OpenId;
 use crate::signer::Signer;
 
 /// A group of Globus.
@@ -579,6 +580,56 @@ async fn a_user_with_sixty_linked_identities_and_two_hundred_groups_has_a_small_
         cookie.len()
     );
     assert_eq!(alice.get("/").send().await.status, 200);
+}
+
+#[rstest]
+#[case::keycloak("/realm/department/project-")]
+#[case::dex("organization:team-")]
+#[tokio::test]
+async fn a_token_with_very_many_groups_makes_a_small_cookie(#[case] prefix: &str) {
+    let names: Vec<String> = (0..200).map(|n| format!("{prefix}{n:03}")).collect();
+    let roles: Vec<String> = (0..400)
+        .map(|n| format!("a-role-with-a-long-name-{n:03}"))
+        .collect();
+    let provider = OpenId::start_with(json!({
+        "groups": names, "preferred_username": "alice", "name": "Alice Example",
+        "realm_access": {"roles": roles},
+    }))
+    .await;
+    let [first, last] = [names[0].clone(), names[199].clone()];
+    let mut stage = only(move |access| {
+        access.groups = Some(GroupAccess {
+            names,
+            max_age_seconds: 900,
+        });
+    })
+    .config(provider.of())
+    .config(|config| config.provider.groups_claim = Some("groups".to_owned()))
+    .start()
+    .await;
+    let alice = provider.log_in(&stage).await;
+    let cookie = alice.cookie(SESSION_COOKIE).unwrap();
+    assert!(
+        cookie.len() + SESSION_COOKIE.len() < 1024,
+        "{}",
+        cookie.len()
+    );
+    assert_eq!(alice.get("/").send().await.status, 200);
+    // It is the membership that counts, wherever in the token it stands.
+    set_group(&mut stage, format!("{prefix}200")).await;
+    assert_eq!(alice.get("/").send().await.status, 403);
+    for name in [first, last] {
+        set_group(&mut stage, name).await;
+        let alice = provider.log_in(&stage).await;
+        assert_eq!(alice.get("/").send().await.status, 200);
+    }
+}
+
+async fn set_group(stage: &mut Stage, name: String) {
+    let names = |config: &mut SidecarConfig| {
+        config.access.groups.as_mut().unwrap().names = vec![name];
+    };
+    stage.sidecar.reconfigure(names).await;
 }
 
 #[tokio::test]

@@ -1,20 +1,16 @@
 //! Sessions that end before their time: here, at other replicas, and by the provider.
 
-use std::sync::Arc;
-
 use globus_auth_core::ended::{Ended, EndedList, Sessions};
 use globus_auth_core::identity::NameDigest;
-use globus_auth_core::sidecar_config::{ProviderKind, SidecarConfig};
-use globus_auth_tests::harness::scripted::{self, Received, Scripted};
-use globus_auth_tests::harness::sidecar::{CLIENT_ID, EXTERNAL_URL, SESSION_COOKIE};
+use globus_auth_tests::harness::sidecar::{CLIENT_ID, EXTERNAL_URL};
 use globus_auth_tests::harness::stage::{ALICE, CAROL};
 use globus_auth_tests::harness::websocket::WebSocket;
 use globus_auth_tests::harness::{Browser, Stage, eventually};
-use parking_lot::Mutex;
 use rstest::rstest;
 use serde_json::{Value, json};
 use url::form_urlencoded;
 
+use crate::openid::OpenId;
 use crate::signer::Signer;
 
 async fn is_out(browser: &Browser) {
@@ -82,96 +78,20 @@ async fn a_list_that_cannot_be_read_revives_nobody_and_after_a_restart_ends_ever
     assert_eq!(carol.get("/").send().await.status, 401);
 }
 
-/// A provider of our own making, which ends sessions.
-struct Provider {
-    scripted: Scripted,
-    signer: Arc<Signer>,
-    nonce: Arc<Mutex<String>>,
-}
-
-impl Provider {
-    async fn start() -> Self {
-        let signer = Arc::new(Signer::new());
-        let nonce = Arc::new(Mutex::new(String::new()));
-        let (keys, asked) = (Arc::clone(&signer), Arc::clone(&nonce));
-        let scripted = Scripted::start(move |request: &Received, address| {
-            let issuer = format!("http://{address}");
-            match request.target() {
-                "/.well-known/openid-configuration" => scripted::json(
-                    200,
-                    &json!({
-                        "issuer": issuer,
-                        "authorization_endpoint": format!("{issuer}/authorize"),
-                        "token_endpoint": format!("{issuer}/token"),
-                        "jwks_uri": format!("{issuer}/jwks"),
-                        "end_session_endpoint": format!("{issuer}/logout"),
-                    }),
-                ),
-                "/jwks" => scripted::json(200, &keys.key_set()),
-                "/token" => {
-                    let now = jsonwebtoken::get_current_timestamp();
-                    let id_token = keys.sign(&json!({
-                        "iss": issuer, "aud": CLIENT_ID, "sub": "alice", "sid": "session-1",
-                        "email": ALICE, "email_verified": true, "nonce": *asked.lock(),
-                        "iat": now, "exp": now + 300,
-                    }));
-                    scripted::json(
-                        200,
-                        &json!({"access_token": "a", "token_type": "Bearer", "id_token": id_token}),
-                    )
-                }
-                _ => scripted::json(404, &json!({})),
-            }
-        })
-        .await;
-        Self {
-            scripted,
-            signer,
-            nonce,
-        }
+fn logout_token(provider: &OpenId, patch: &Value) -> String {
+    let now = jsonwebtoken::get_current_timestamp();
+    let mut claims = json!({
+        "iss": provider.issuer(), "aud": CLIENT_ID, "sub": "alice", "sid": "session-1",
+        "iat": now, "exp": now + 120, "jti": "j",
+        "events": {"http://schemas.openid.net/event/backchannel-logout": {}},
+    });
+    let claimed = claims.as_object_mut().unwrap();
+    for (name, value) in patch.as_object().unwrap() {
+        claimed.insert(name.clone(), value.clone());
     }
-
-    fn of(&self) -> impl FnOnce(&mut SidecarConfig) + Send + 'static {
-        let issuer = self.scripted.origin();
-        move |config| {
-            config.provider.kind = ProviderKind::OIDC;
-            config.provider.issuer = issuer.parse().unwrap();
-            config.bearer.introspection = false;
-        }
-    }
-
-    async fn log_in(&self, stage: &Stage) -> Browser {
-        let browser = stage.browser();
-        let started = browser.open("/").send().await;
-        *self.nonce.lock() = started.sent_on("nonce").unwrap();
-        let state = started.sent_on("state").unwrap();
-        let callback = browser
-            .open(&format!("/oauth2/callback?code=c&state={state}"))
-            .send()
-            .await;
-        assert!(
-            callback.set_cookie(SESSION_COOKIE).is_some(),
-            "{}",
-            callback.text()
-        );
-        browser
-    }
-
-    fn logout_token(&self, patch: &Value) -> String {
-        let now = jsonwebtoken::get_current_timestamp();
-        let mut claims = json!({
-            "iss": self.scripted.origin(), "aud": CLIENT_ID, "sub": "alice", "sid": "session-1",
-            "iat": now, "exp": now + 120, "jti": "j",
-            "events": {"http://schemas.openid.net/event/backchannel-logout": {}},
-        });
-        let claimed = claims.as_object_mut().unwrap();
-        for (name, value) in patch.as_object().unwrap() {
-            claimed.insert(name.clone(), value.clone());
-        }
-        // A claim that is null is not there.
-        claimed.retain(|_, value| !value.is_null());
-        self.signer.sign(&claims)
-    }
+    // A claim that is null is not there.
+    claimed.retain(|_, value| !value.is_null());
+    provider.signer.sign(&claims)
 }
 
 fn form(token: &str) -> String {
@@ -199,12 +119,12 @@ async fn post(stage: &Stage, body: String) -> u16 {
 #[case::both(json!({}))]
 #[tokio::test]
 async fn the_provider_ends_a_session_without_the_browser(#[case] patch: Value) {
-    let provider = Provider::start().await;
+    let provider = OpenId::start().await;
     let stage = Stage::setup().config(provider.of()).start().await;
     let alice = provider.log_in(&stage).await;
     assert_eq!(alice.get("/").send().await.status, 200);
     assert_eq!(
-        post(&stage, form(&provider.logout_token(&patch))).await,
+        post(&stage, form(&logout_token(&provider, &patch))).await,
         200
     );
     assert_eq!(alice.get("/").send().await.status, 401);
@@ -219,11 +139,11 @@ async fn the_provider_ends_a_session_without_the_browser(#[case] patch: Value) {
 #[case::no_event(json!({"events": {}}), 400)]
 #[tokio::test]
 async fn any_other_token_ends_no_session(#[case] patch: Value, #[case] status: u16) {
-    let provider = Provider::start().await;
+    let provider = OpenId::start().await;
     let stage = Stage::setup().config(provider.of()).start().await;
     let alice = provider.log_in(&stage).await;
     assert_eq!(
-        post(&stage, form(&provider.logout_token(&patch))).await,
+        post(&stage, form(&logout_token(&provider, &patch))).await,
         status
     );
     assert_eq!(alice.get("/").send().await.status, 200);
@@ -231,12 +151,12 @@ async fn any_other_token_ends_no_session(#[case] patch: Value, #[case] status: u
 
 #[tokio::test]
 async fn forged_and_malformed_messages_end_no_session() {
-    let provider = Provider::start().await;
+    let provider = OpenId::start().await;
     let stage = Stage::setup().config(provider.of()).start().await;
     let alice = provider.log_in(&stage).await;
-    let token = provider.logout_token(&json!({}));
+    let token = logout_token(&provider, &json!({}));
     let forged = Signer::new().sign(&json!({
-        "iss": provider.scripted.origin(), "aud": CLIENT_ID, "sub": "alice", "jti": "j",
+        "iss": provider.issuer(), "aud": CLIENT_ID, "sub": "alice", "jti": "j",
         "iat": 1, "exp": 9_999_999_999_u64,
         "events": {"http://schemas.openid.net/event/backchannel-logout": {}},
     }));
@@ -271,11 +191,11 @@ async fn forged_and_malformed_messages_end_no_session() {
 
 #[tokio::test]
 async fn a_logout_token_that_is_sent_again_does_not_end_a_newer_session() {
-    let provider = Provider::start().await;
+    let provider = OpenId::start().await;
     let stage = Stage::setup().config(provider.of()).start().await;
     let issued = jsonwebtoken::get_current_timestamp() - 60;
     let token = provider.signer.sign(&json!({
-        "iss": provider.scripted.origin(), "aud": CLIENT_ID, "sub": "alice", "jti": "j",
+        "iss": provider.issuer(), "aud": CLIENT_ID, "sub": "alice", "jti": "j",
         "iat": issued, "exp": issued + 300,
         "events": {"http://schemas.openid.net/event/backchannel-logout": {}},
     }));
@@ -287,13 +207,13 @@ async fn a_logout_token_that_is_sent_again_does_not_end_a_newer_session() {
 
 #[tokio::test]
 async fn signing_out_offers_the_way_out_of_the_provider() {
-    let provider = Provider::start().await;
+    let provider = OpenId::start().await;
     let stage = Stage::setup().config(provider.of()).start().await;
     let alice = provider.log_in(&stage).await;
     let page = alice.open("/oauth2/sign_out").send().await;
     let expected = format!(
         "{}/logout?client_id={CLIENT_ID}&#38;post_logout_redirect_uri={}",
-        provider.scripted.origin(),
+        provider.issuer(),
         form_urlencoded::byte_serialize(format!("{EXTERNAL_URL}/oauth2/sign_in").as_bytes())
             .collect::<String>()
     );

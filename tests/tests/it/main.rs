@@ -18,6 +18,7 @@ mod ingress;
 mod limits;
 mod login;
 mod logout;
+mod openid;
 mod provider;
 mod signer;
 mod soak;
