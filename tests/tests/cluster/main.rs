@@ -28,3 +28,4 @@ mod mlflow;
 mod operator;
 mod reconcile;
 mod schema;
+mod standalone;

@@ -32,13 +32,18 @@ impl Scene {
     /// Opens the ports, starts a provider, and stores the client's secret. The proxy and the workload are
     /// the test's own.
     pub(crate) async fn new(namespace: &Namespace, kind: Provider) -> Self {
+        Self::reached_by(namespace, kind, "app=app").await
+    }
+
+    /// The same, where users reach pods with `labels`.
+    pub(crate) async fn reached_by(namespace: &Namespace, kind: Provider, labels: &str) -> Self {
         let target = |labels: &str, port| Target {
             namespace: namespace.name.clone(),
             labels: labels.to_owned(),
             port,
         };
         let client = namespace.client.clone();
-        let app = Forward::start(client.clone(), target("app=app", 4180))
+        let app = Forward::start(client.clone(), target(labels, 4180))
             .await
             .unwrap();
         let provider = Forward::start(client, target("app=provider", 8080))
