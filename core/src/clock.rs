@@ -27,8 +27,13 @@ impl UnixSeconds {
 
 /// Where a program reads the time. Tests use [`ManualClock`].
 pub trait Clock: std::fmt::Debug + Send + Sync {
+    /// Since 1970-01-01T00:00:00Z, as exactly as it is known.
+    fn since_epoch(&self) -> Duration;
+
     /// The present moment.
-    fn now(&self) -> UnixSeconds;
+    fn now(&self) -> UnixSeconds {
+        UnixSeconds(self.since_epoch().as_secs())
+    }
 }
 
 /// The clock of the machine.
@@ -40,14 +45,11 @@ impl Clock for SystemClock {
         clippy::disallowed_methods,
         reason = "this is the one place that reads the wall clock"
     )]
-    fn now(&self) -> UnixSeconds {
+    fn since_epoch(&self) -> Duration {
         // A clock before 1970 reads as 1970: everything then looks not yet valid, which is refused.
-        UnixSeconds(
-            std::time::SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .unwrap_or_default()
-                .as_secs(),
-        )
+        std::time::SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
     }
 }
 
@@ -69,7 +71,7 @@ impl ManualClock {
 }
 
 impl Clock for ManualClock {
-    fn now(&self) -> UnixSeconds {
-        UnixSeconds(self.0.load(std::sync::atomic::Ordering::SeqCst))
+    fn since_epoch(&self) -> Duration {
+        Duration::from_secs(self.0.load(std::sync::atomic::Ordering::SeqCst))
     }
 }

@@ -9,6 +9,7 @@
 //! | who somebody is | [`identity`], [`email`] |
 //! | what a browser carries | [`session`], [`transaction`], sealed by [`sealer`] |
 //! | what operator and sidecar tell each other | [`sidecar_config`], [`probe`], [`report`], [`ended`] |
+//! | what programs tell each other about a request | [`trace_context`] |
 //! | addresses, time, randomness | [`url`], [`clock`], [`random`] |
 
 pub mod clock;
@@ -24,6 +25,7 @@ pub mod runtime;
 pub mod sealer;
 pub mod session;
 pub mod sidecar_config;
+pub mod trace_context;
 pub mod transaction;
 pub mod url;
 

@@ -11,7 +11,7 @@ use crate::identity::{EmailVerification, ServiceAccount};
 use crate::oauth::globus::requirements::SessionRequirements;
 use crate::oauth::jwt::SignatureAlgorithm;
 use crate::sealer::{KeyBytes, KeyId};
-use crate::url::{ExternalUrl, Issuer};
+use crate::url::{CollectorUrl, ExternalUrl, Issuer};
 
 /// The file in the mounted Secret.
 pub const FILE_NAME: &str = "config.json";
@@ -44,6 +44,9 @@ pub struct SidecarConfig {
     /// What the listener shows, if it speaks TLS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
+    /// Where traces go, if anybody wants them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tracing: Option<Tracing>,
     /// Keys that seal cookies; the first seals, all open.
     pub session_keys: Vec<SessionKey>,
     /// Where to report what only the sidecar sees.
@@ -396,6 +399,16 @@ impl<'de> Deserialize<'de> for KeyText {
             )),
         }
     }
+}
+
+/// Where traces go.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Tracing {
+    /// The collector.
+    pub endpoint: CollectorUrl,
+    /// Of a million requests that no trace has caused, so many start one.
+    pub sampling_rate_per_million: u32,
 }
 
 /// Where the operator listens for reports.

@@ -157,6 +157,36 @@ impl fmt::Display for UpstreamUrl {
     }
 }
 
+/// Where a collector takes traces: the base address of OTLP over HTTP (OpenTelemetry Protocol Exporter,
+/// "Endpoint URLs for OTLP/HTTP"), `http` or `https`.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct CollectorUrl(String);
+
+impl CollectorUrl {
+    /// The address as it was written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Where traces go.
+    pub fn traces(&self) -> String {
+        format!("{}/v1/traces", self.0.trim_end_matches('/'))
+    }
+}
+
+impl FromStr for CollectorUrl {
+    type Err = BadUrl;
+
+    fn from_str(text: &str) -> Result<Self, BadUrl> {
+        let url = parse(text)?;
+        if url.query().is_some() {
+            return Err(BadUrl::HasQuery);
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
 fn parse(text: &str) -> Result<Url, BadUrl> {
     if text.len() > MAX_LENGTH {
         return Err(BadUrl::TooLong);
@@ -252,7 +282,7 @@ macro_rules! string_conversions {
     )*};
 }
 
-string_conversions!(ExternalUrl => ExternalUrl::origin, Issuer => |issuer: &Issuer| issuer.0.clone());
+string_conversions!(ExternalUrl => ExternalUrl::origin, Issuer => |issuer: &Issuer| issuer.0.clone(), CollectorUrl => |url: &CollectorUrl| url.0.clone());
 
 #[cfg(test)]
 mod tests {
@@ -352,6 +382,27 @@ mod tests {
         let upstream: UpstreamUrl = text.parse().unwrap();
         assert_eq!(upstream.to_string(), expected);
         assert_eq!(upstream.to_string().parse(), Ok(upstream));
+    }
+
+    #[rstest]
+    #[case(
+        "http://collector.observability:4318",
+        Ok("http://collector.observability:4318/v1/traces")
+    )]
+    #[case(
+        "https://otlp.example.org/tenant/",
+        Ok("https://otlp.example.org/tenant/v1/traces")
+    )]
+    #[case("collector:4318", Err(BadUrl::NotHttps))]
+    #[case("http://collector:4318?key=secret", Err(BadUrl::HasQuery))]
+    #[case("http://user:secret@collector:4318", Err(BadUrl::HasUserInfo))]
+    #[case("http://collector:4318/#a", Err(BadUrl::HasFragment))]
+    fn a_collector_is_where_its_base_address_says(
+        #[case] text: &str,
+        #[case] traces: Result<&str, BadUrl>,
+    ) {
+        let read = text.parse::<CollectorUrl>();
+        assert_eq!(read.map(|url| url.traces()), traces.map(str::to_owned));
     }
 
     #[rstest]

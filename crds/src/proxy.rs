@@ -792,6 +792,32 @@ pub struct ProxyContainer {
     /// clusters whose network is trusted or encrypted by a mesh.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls_secret_ref: Option<SecretReference>,
+
+    /// Where spans of requests go, for whoever follows a request through several programs. Default: nowhere;
+    /// the headers `traceparent` and `tracestate` pass to the workload unchanged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tracing: Option<Tracing>,
+}
+
+/// Where spans of requests go (W3C Trace Context, OpenTelemetry).
+#[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Tracing {
+    /// The base address of a collector that takes OTLP over HTTP with JSON, such as
+    /// `http://otel-collector.observability:4318`; spans go to `/v1/traces` below it. A span has the method, the
+    /// path without the query, the status and what was decided; no user and no address.
+    #[schemars(length(min = 8, max = 512))]
+    #[x_kube(
+        validation = Rule::new("isURL(self) && self.matches('^https?://[^/?#@]+[^?#@]*$')")
+            .message("proxy.tracing.endpoint must be http(s)://host[:port], such as http://otel-collector.observability:4318")
+    )]
+    pub endpoint: String,
+
+    /// Of a million requests that come without a trace, so many start one. Default 0: only requests whose
+    /// `traceparent` says that their trace is recorded have a span. Users can send that header, too.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub sampling_rate_per_million: i32,
 }
 
 impl GlobusAuthProxySpec {
@@ -815,6 +841,7 @@ impl Default for ProxyContainer {
             resources: None,
             log_level: LogLevel::default(),
             tls_secret_ref: None,
+            tracing: None,
         }
     }
 }

@@ -29,6 +29,7 @@ use crate::metrics::Metrics;
 use crate::pages::{Format, Page};
 use crate::redirect::ReturnTo;
 use crate::tls::Tls;
+use crate::trace::Tracing;
 use crate::workload_refusal::Asker;
 use crate::{RESERVED_PREFIX, answers, endpoints, login, tunnel, watched, workload_refusal};
 use globus_auth_core::runtime::telemetry::Chain;
@@ -174,8 +175,11 @@ impl Proxy {
     /// 3. Targets that are no path are refused, so that what is decided is what is forwarded.
     /// 4. Our own endpoints answer for themselves.
     /// 5. Everything else is authenticated, decided on, and only then forwarded.
-    pub(crate) async fn serve(&self, request: Request<Body>, peer: &Peer) -> Response<Body> {
+    pub(crate) async fn serve(&self, mut request: Request<Body>, peer: &Peer) -> Response<Body> {
         let started = tokio::time::Instant::now();
+        let tracing = self.app.live.load().tracing.clone();
+        let begin = |tracing: &Arc<Tracing>| tracing.begin(&mut request, &*self.app.clock);
+        let span = tracing.as_ref().and_then(begin);
         let (method, target) = (request.method().clone(), request.uri().clone());
         let answered = AssertUnwindSafe(self.answer(request, peer))
             .catch_unwind()
@@ -197,6 +201,9 @@ impl Proxy {
         self.app.metrics.decided(decision);
         let duration_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
         let status = response.status().as_u16();
+        if let (Some(tracing), Some(span)) = (tracing, span) {
+            tracing.end(span, status, decision);
+        }
         tracing::info!(target: "access", method = method.as_str(), path = target.path(), status, decision, user, duration_us, "request");
         response
     }

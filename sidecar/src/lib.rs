@@ -8,6 +8,7 @@
 //! | `login`, `step_up`, `backchannel`, `endpoints`, `answers`, `pages` | what is answered by us |
 //! | `forward`, `workload`, `multiplexed`, `origin`, `tunnel`, `limits`, `watched`, `workload_refusal` | what is answered by the workload |
 //! | `live`, `reload` | the configuration in force |
+//! | `trace`, `otlp` | what is told of a request to whoever traces it |
 //! | `server`, `tls`, `probe`, `exposure`, `report`, `status` | the pod around it |
 
 mod answers;
@@ -38,6 +39,7 @@ pub mod measured;
 mod metrics;
 mod multiplexed;
 mod origin;
+mod otlp;
 mod pages;
 mod probe;
 mod provider;
@@ -50,6 +52,7 @@ mod server;
 mod status;
 mod step_up;
 mod tls;
+mod trace;
 mod tunnel;
 mod watched;
 mod websocket;
@@ -83,15 +86,16 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let (level, _flushing) =
         telemetry::start(LogLevel::default()).context("failed to start logging")?;
     let http = HttpClient::with_system_roots().context("failed to make an HTTP client")?;
+    let metrics = metrics::Metrics::default();
     let tools = live::Tools {
         clock: Arc::new(SystemClock),
         http,
+        metrics: metrics.clone(),
     };
     let probes = serde_json::from_str(&args.probes).context("--probes is not what it must be")?;
 
     let live = reload::read(&args.config, None, &tools).await?;
     level.set(live.log_level);
-    let metrics = metrics::Metrics::default();
     let upstream = upstream(&args).context("failed to address the workload")?;
     let app = Arc::new(app::App::new(live, upstream, &tools, metrics.clone()));
     let mut ended = Vec::new();
@@ -134,12 +138,20 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         config.hash = app.live().hash,
         "serving"
     );
-    server::serve(listeners, app::Proxy::new(app), stop).await;
+    server::serve(listeners, app::Proxy::new(Arc::clone(&app)), stop).await;
+    last_words(&app, reports).await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// What others wait to hear is told before the process ends.
+async fn last_words(app: &app::App, reports: Option<report::Reports>) {
+    if let Some(tracing) = &app.live().tracing {
+        tracing.flush().await;
+    }
     if let Some(reports) = reports {
         reports.last_words().await;
     }
-    tracing::info!("stopped");
-    Ok(())
 }
 
 /// The workload: a port of this pod, an address elsewhere, or none.

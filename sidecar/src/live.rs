@@ -13,9 +13,11 @@ use http::header::{HeaderValue, InvalidHeaderValue};
 
 use crate::bearer::{BadCluster, BearerVerifier};
 use crate::identity_headers::{BadIdentityHeaders, IdentityHeaders};
+use crate::metrics::Metrics;
 use crate::provider::Provider;
 use crate::rules::Rules;
 use crate::tls::{BadTls, Tls};
+use crate::trace::Tracing;
 
 /// Everything that a request needs of the configuration. Immutable: a new configuration is a new
 /// value, and each request sees one of them from its beginning to its end.
@@ -41,6 +43,8 @@ pub(crate) struct Live {
     pub(crate) operator: Operator,
     /// Without it, the listener speaks plain HTTP.
     pub(crate) tls: Option<Arc<Tls>>,
+    /// Without it, `traceparent` passes as any other header.
+    pub(crate) tracing: Option<Arc<Tracing>>,
     pub(crate) log_level: config::LogLevel,
 }
 
@@ -89,6 +93,7 @@ impl Live {
         };
         let provider = provider(&config, previous, tools);
         let bearer = bearer(&config, &provider, previous, tools).map_err(BadLive::Cluster)?;
+        let tracing = tracing(&config, previous, tools);
         Ok(Self {
             hash,
             rules: Rules::new(&config.access),
@@ -115,6 +120,7 @@ impl Live {
                 .map(Arc::new)
                 .map_err(BadLive::IdentityHeaders)?,
             tls: tls(config.tls.as_ref(), previous).map_err(BadLive::Tls)?,
+            tracing,
             log_level: config.log_level,
         })
     }
@@ -162,6 +168,19 @@ fn tls(config: Option<&config::Tls>, previous: Option<&Live>) -> Result<Option<A
     Ok(Some(tls))
 }
 
+/// The one of before stays if it goes to the same place, with what it has not sent yet.
+fn tracing(config: &SidecarConfig, previous: Option<&Live>, tools: &Tools) -> Option<Arc<Tracing>> {
+    let wanted = config.tracing.as_ref()?;
+    let kept = previous
+        .and_then(|live| live.tracing.as_ref())
+        .filter(|tracing| tracing.is(wanted));
+    let new = || {
+        let (http, metrics) = (tools.http.clone(), tools.metrics.clone());
+        Arc::new(Tracing::start(wanted.clone(), &config.proxy, http, metrics))
+    };
+    Some(kept.map_or_else(new, Arc::clone))
+}
+
 fn bearer(
     config: &SidecarConfig,
     provider: &Arc<Provider>,
@@ -183,6 +202,7 @@ fn bearer(
 pub(crate) struct Tools {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) http: HttpClient,
+    pub(crate) metrics: Metrics,
 }
 
 /// Why a configuration that could be read cannot be used.

@@ -16,6 +16,7 @@ pub(crate) struct Metrics {
     forwarded: Arc<OnceLock<Counter>>,
     logins: Family<LoginLabels, Counter>,
     reloads: Family<ReloadLabels, Counter>,
+    spans: Family<SpanLabels, Counter>,
     pub(crate) tunnels: Gauge,
     pub(crate) exposed: Gauge,
 }
@@ -33,6 +34,11 @@ struct LoginLabels {
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct ReloadLabels {
     result: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct SpanLabels {
+    outcome: &'static str,
 }
 
 impl Metrics {
@@ -59,6 +65,12 @@ impl Metrics {
         self.reloads.get_or_create(&ReloadLabels { result }).inc();
     }
 
+    /// Counts what became of spans.
+    pub(crate) fn spans(&self, outcome: &'static str, count: u64) {
+        let labels = SpanLabels { outcome };
+        self.spans.get_or_create(&labels).inc_by(count);
+    }
+
     /// A registry with all of them.
     pub(crate) fn registry(&self) -> Registry {
         let mut registry = Registry::with_prefix("globus_auth_sidecar");
@@ -72,6 +84,11 @@ impl Metrics {
             "config_reloads",
             "Changed configurations by result",
             self.reloads.clone(),
+        );
+        registry.register(
+            "trace_spans",
+            "Spans of traced requests by what became of them",
+            self.spans.clone(),
         );
         registry.register(
             "open_tunnels",

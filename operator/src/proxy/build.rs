@@ -79,6 +79,7 @@ pub fn build(
         upstream: validated.upstream,
         identity_headers: validated.identity_headers,
         tls: validated.tls,
+        tracing: validated.tracing,
         session_keys,
         operator,
         log_level: validated.log_level,

@@ -130,6 +130,8 @@ pub struct Validated {
     /// See [`config::SidecarConfig`].
     pub tls: Option<config::Tls>,
     /// See [`config::SidecarConfig`].
+    pub tracing: Option<config::Tracing>,
+    /// See [`config::SidecarConfig`].
     pub log_level: config::LogLevel,
 }
 
@@ -162,6 +164,7 @@ pub fn validate(proxy: &GlobusAuthProxy, fetched: &Fetched) -> Result<Validated,
     let identity_headers = keep(&mut problems, identity_headers(spec, shared_secret));
     let bearer = keep(&mut problems, bearer(spec));
     let tls = keep(&mut problems, tls(spec, fetched.tls.as_ref()));
+    let tracing = keep(&mut problems, tracing(spec));
     let runs = keep(&mut problems, runs(proxy));
     keep(&mut problems, own_secret(proxy, fetched.rendered.as_ref()));
 
@@ -172,7 +175,7 @@ pub fn validate(proxy: &GlobusAuthProxy, fetched: &Fetched) -> Result<Validated,
         access,
         identity_headers,
         bearer,
-        tls,
+        (tls, tracing),
         runs,
     ) {
         (
@@ -182,7 +185,7 @@ pub fn validate(proxy: &GlobusAuthProxy, fetched: &Fetched) -> Result<Validated,
             Some(access),
             Some(identity_headers),
             Some(bearer),
-            Some(tls),
+            (Some(tls), Some(tracing)),
             Some((admitted_port, standalone)),
         ) if problems.is_empty() => Ok(Validated {
             proxy: reference(proxy),
@@ -196,6 +199,7 @@ pub fn validate(proxy: &GlobusAuthProxy, fetched: &Fetched) -> Result<Validated,
             session: session(spec.session),
             identity_headers,
             tls,
+            tracing,
             bearer,
             upstream: upstream(spec),
             log_level: log_level(spec.proxy.log_level),
@@ -621,6 +625,29 @@ fn upstream(spec: &GlobusAuthProxySpec) -> config::Upstream {
             (spec::Mode::Standalone, _) | (_, spec::Exposure::Report) => config::Exposure::Report,
         },
     }
+}
+
+fn tracing(spec: &GlobusAuthProxySpec) -> Result<Option<config::Tracing>, Problem> {
+    let Some(tracing) = &spec.proxy.tracing else {
+        return Ok(None);
+    };
+    let endpoint = tracing.endpoint.parse().map_err(|error: BadUrl| {
+        let endpoint = &tracing.endpoint;
+        invalid(format!("spec.proxy.tracing.endpoint {endpoint:?} {error}"))
+    })?;
+    let sampling_rate_per_million = u32::try_from(tracing.sampling_rate_per_million)
+        .ok()
+        .filter(|rate| *rate <= 1_000_000)
+        .ok_or_else(|| {
+            invalid(
+                "spec.proxy.tracing.samplingRatePerMillion must be a number from 0 to 1000000"
+                    .to_owned(),
+            )
+        })?;
+    Ok(Some(config::Tracing {
+        endpoint,
+        sampling_rate_per_million,
+    }))
 }
 
 const fn log_level(level: spec::LogLevel) -> config::LogLevel {

@@ -74,6 +74,7 @@ fn config(emails: &[&str]) -> SidecarConfig {
         },
         identity_headers: IdentityHeaders::default(),
         tls: None,
+        tracing: None,
         session_keys: vec![SessionKey {
             id: KeyId(1),
             key: KeyBytes::new([7; 32]).into(),
@@ -93,6 +94,7 @@ impl Stage {
         let tools = Tools {
             http: HttpClient::with_system_roots().unwrap(),
             clock: Arc::<ManualClock>::clone(&clock),
+            metrics: Metrics::default(),
         };
         let live = live(&tools, &[ALICE]);
         let upstream = Upstream::new(Some(Origin::Loopback(UPSTREAM_PORT))).unwrap();

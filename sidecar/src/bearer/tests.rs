@@ -14,6 +14,7 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::metrics::Metrics;
 
 const NOW: UnixSeconds = UnixSeconds(1_800_000_000);
 const CLUSTER: &str = "https://kubernetes.default.svc";
@@ -76,6 +77,7 @@ fn tools() -> Tools {
     Tools {
         clock: Arc::new(ManualClock::at(NOW)),
         http: HttpClient::with_system_roots().unwrap(),
+        metrics: Metrics::default(),
     }
 }
 

@@ -91,6 +91,7 @@ pub fn config(issuer: &str, emails: &[&str]) -> SidecarConfig {
         },
         identity_headers: IdentityHeaders::default(),
         tls: None,
+        tracing: None,
         session_keys: vec![session_key(7)],
         operator: Operator {
             url: "https://127.0.0.1:9".to_owned(),

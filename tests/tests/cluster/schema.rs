@@ -69,7 +69,10 @@ async fn a_full_resource_is_accepted() {
         "session": {"idleTimeoutSeconds": 600, "absoluteTimeoutSeconds": 600},
         "bearer": {"introspection": "Disabled", "jwt": [{"issuer": "https://idp.example.org", "audiences": ["mlflow"], "algorithms": ["RS256", "ES256"]}]},
         "networkPolicy": "Disabled",
-        "proxy": {"port": 8443, "logLevel": "warn", "resources": {"requests": {"cpu": "10m"}, "limits": {"memory": "64Mi"}}},
+        "proxy": {
+            "port": 8443, "logLevel": "warn",
+            "tracing": {"endpoint": "http://otel-collector.observability:4318", "samplingRatePerMillion": 1000},
+            "resources": {"requests": {"cpu": "10m"}, "limits": {"memory": "64Mi"}}},
     });
     dry_run(&namespace, &full).unwrap();
 }

@@ -23,3 +23,4 @@ mod provider;
 mod signer;
 mod soak;
 mod tls;
+mod trace;

@@ -464,6 +464,36 @@ fn certificate() -> (String, String) {
     (made.cert.pem(), made.signing_key.serialize_pem())
 }
 
+fn with_tracing(endpoint: &str, rate: i32) -> GlobusAuthProxy {
+    let tracing = json!({"endpoint": endpoint, "samplingRatePerMillion": rate});
+    proxy_with_spec(&json!({"proxy": {"tracing": tracing}}))
+}
+
+#[test]
+fn traces_go_where_the_resource_says() {
+    let endpoint = "http://otel-collector.observability:4318";
+    let valid = validate(&with_tracing(endpoint, 1000), &fetched()).unwrap();
+    let tracing = valid.tracing.unwrap();
+    assert_eq!(tracing.endpoint.as_str(), endpoint);
+    assert_eq!(tracing.sampling_rate_per_million, 1000);
+    assert_eq!(validate(&proxy(), &fetched()).unwrap().tracing, None);
+}
+
+#[rstest]
+#[case("otel-collector:4318", 0, "spec.proxy.tracing.endpoint")]
+#[case("http://a:b@otel-collector:4318", 0, "user name or password")]
+#[case("http://otel-collector:4318", -1, "samplingRatePerMillion")]
+#[case("http://otel-collector:4318", 1_000_001, "samplingRatePerMillion")]
+fn traces_that_cannot_be_sent_are_told(
+    #[case] endpoint: &str,
+    #[case] rate: i32,
+    #[case] says: &str,
+) {
+    let problems = validate(&with_tracing(endpoint, rate), &fetched()).unwrap_err();
+    assert_eq!(problems[0].condition, types::CONFIG_VALID);
+    assert!(problems[0].message.contains(says), "{problems:?}");
+}
+
 fn with_tls() -> GlobusAuthProxy {
     proxy_with_spec(&json!({"proxy": {"tlsSecretRef": {"name": "mlflow-tls"}}}))
 }
