@@ -236,3 +236,84 @@ pub enum RedeemError<E: std::error::Error + 'static> {
     #[error("failed to reach the token endpoint")]
     Send(#[source] E),
 }
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::json;
+
+    use super::*;
+    use crate::clock::UnixSeconds;
+    use crate::url::Issuer;
+
+    fn client(scopes: &[&str]) -> AuthorizationCodeClient {
+        let document = json!({
+            "issuer": "https://auth.globus.org",
+            "authorization_endpoint": "https://auth.globus.org/v2/oauth2/authorize",
+            "token_endpoint": "https://auth.globus.org/v2/oauth2/token",
+            "jwks_uri": "https://auth.globus.org/jwk.json",
+        });
+        let text = document.to_string();
+        let provider = ProviderMetadata::parse(text.as_bytes(), &Issuer::globus()).unwrap();
+        let scopes: Vec<String> = scopes.iter().map(|scope| (*scope).to_owned()).collect();
+        let registration = Registration {
+            client_id: "our-client",
+            client_secret: &"hunter2".into(),
+            redirect_uri: "https://app.test/oauth2/callback",
+            scopes: &scopes,
+        };
+        AuthorizationCodeClient::new(&provider, registration).unwrap()
+    }
+
+    fn parameters(url: &Url) -> Vec<(String, String)> {
+        let mut parameters: Vec<_> = url.query_pairs().into_owned().collect();
+        parameters.sort_unstable();
+        parameters
+    }
+
+    fn attempt() -> LoginTransaction {
+        LoginTransaction::start("/".to_owned(), UnixSeconds(0)).unwrap()
+    }
+
+    #[test]
+    fn a_login_asks_for_what_it_needs_and_for_nothing_else() {
+        let attempt = attempt();
+        let nothing = SessionRequirements::default();
+        let url =
+            client(&["email", "profile"]).authorization_url(&attempt, Prompt::Default, &nothing);
+        let challenge = PkceCodeChallenge::from_code_verifier_sha256(&attempt.code_verifier());
+        let expected = [
+            ("client_id", "our-client"),
+            ("code_challenge", challenge.as_str()),
+            ("code_challenge_method", "S256"),
+            ("nonce", &attempt.nonce()),
+            ("redirect_uri", "https://app.test/oauth2/callback"),
+            ("response_type", "code"),
+            ("scope", "openid email profile"),
+            ("state", &attempt.state()),
+        ];
+        let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+        assert_eq!(parameters(&url), expected.map(owned));
+    }
+
+    #[rstest]
+    #[case::asked_for_anyway(&["email"], "openid email")]
+    #[case::further(&["email", "urn:x"], "openid email urn:x")]
+    fn a_scope_that_is_required_is_asked_for_once(#[case] required: &[&str], #[case] scope: &str) {
+        let requirements = SessionRequirements {
+            required_scopes: required.iter().map(|scope| (*scope).to_owned()).collect(),
+            ..SessionRequirements::default()
+        };
+        let url = client(&["email"]).authorization_url(&attempt(), Prompt::Default, &requirements);
+        let found = url.query_pairs().find(|(name, _)| name == "scope");
+        assert_eq!(found.unwrap().1, scope);
+    }
+
+    #[test]
+    fn another_account_is_asked_for_if_it_is_wanted() {
+        let nothing = SessionRequirements::default();
+        let url = client(&[]).authorization_url(&attempt(), Prompt::Login, &nothing);
+        let prompt = ("prompt".to_owned(), "login".to_owned());
+        assert!(parameters(&url).contains(&prompt));
+    }
+}

@@ -370,6 +370,14 @@ mod tests {
         json!({"code": "X", "authorization_parameters": {"session_required_mfa": true}}),
         Some(second_factor())
     )]
+    #[case::second_factor_as_text(
+        json!({"code": "X", "authorization_parameters": {"session_required_mfa": "True"}}),
+        Some(second_factor())
+    )]
+    #[case::no_second_factor(
+        json!({"code": "X", "authorization_parameters": {"session_required_mfa": "False"}}),
+        None
+    )]
     #[case::transfer(json!({"code": "ConsentRequired", "required_scopes": ["s"]}), Some(scopes(&["s"])))]
     #[case::action_provider(
         json!({"code": "ConsentRequired", "required_scope": "s"}),
