@@ -6,13 +6,14 @@ use crate::globus::{Endpoint, Fault, FaultOrder, When};
 use crate::harness::Stage;
 use crate::harness::sidecar::{addresses, session_key};
 use crate::harness::stage::{ALICE, CAROLS_EMAIL};
+use crate::soak::users::DAVE;
 
 /// Makes one change, the next of a list that begins again at its end, and lets it act for a moment.
 pub(super) async fn make_one(stage: &mut Stage, round: usize) {
     match round % 8 {
-        0 => list(stage, &[ALICE]).await,
+        0 => list(stage, &[ALICE, DAVE]).await,
         1 => fault(stage, Endpoint::Token, status(500)),
-        2 => list(stage, &[ALICE, CAROLS_EMAIL]).await,
+        2 => list(stage, &[ALICE, DAVE, CAROLS_EMAIL]).await,
         3 => fault(
             stage,
             Endpoint::Introspect,
@@ -36,7 +37,7 @@ pub(super) async fn make_one(stage: &mut Stage, round: usize) {
 /// Leaves everything as it was.
 pub(super) async fn undo(stage: &mut Stage) {
     stage.globus().clear_faults();
-    list(stage, &[ALICE, CAROLS_EMAIL]).await;
+    list(stage, &[ALICE, DAVE, CAROLS_EMAIL]).await;
 }
 
 async fn list(stage: &mut Stage, emails: &[&str]) {

@@ -24,6 +24,8 @@ use tokio_util::sync::CancellationToken;
 
 pub use tally::{Report, Tally};
 
+use crate::globus::User;
+use crate::harness::sidecar::addresses;
 use crate::harness::stage::{ALICE, CAROL};
 use crate::harness::{Stage, eventually};
 
@@ -32,7 +34,11 @@ use crate::harness::{Stage, eventually};
 /// # Panics
 /// If somebody who takes part does, or a secret is in the log.
 pub async fn run(duration: Duration) -> Report {
-    let mut stage = Stage::start().await;
+    let mut stage = Stage::setup()
+        .globus(|globus| globus.user(User::new(users::DAVE)))
+        .config(|config| config.access.emails.extend(addresses(&[users::DAVE])))
+        .start()
+        .await;
     let (tally, stop) = (Tally::default(), CancellationToken::new());
     let started = Instant::now();
     let descriptors_before = stage.sidecar.descriptors();
