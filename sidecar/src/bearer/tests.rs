@@ -82,8 +82,12 @@ fn tools() -> Tools {
 }
 
 fn provider(client_id: &str) -> Arc<Provider> {
+    provider_of_kind(ProviderKind::Globus, client_id)
+}
+
+fn provider_of_kind(kind: ProviderKind, client_id: &str) -> Arc<Provider> {
     let config = ProviderConfig {
-        kind: ProviderKind::Globus,
+        kind,
         issuer: "http://127.0.0.1:9".parse().unwrap(),
         client_id: client_id.to_owned(),
         client_secret: "secret".into(),
@@ -197,6 +201,54 @@ fn a_verifier_is_kept_for_the_same_configuration_and_provider_only() {
     assert!(!verifier.is(&introspecting, Some(&other)));
     assert!(verifier.asks(&provider));
     assert!(!verifier.asks(&self::provider("client")));
+}
+
+/// A verifier that remembers an answer about one token, and has nobody whom it could ask again.
+fn remembering(valid_until: UnixSeconds) -> BearerVerifier {
+    let config = Config {
+        introspection: true,
+        ..no_bearers()
+    };
+    let nobody = provider_of_kind(ProviderKind::OIDC, "client");
+    let verifier = BearerVerifier::new(config, None, nobody, &tools()).unwrap();
+    let answer = Answer {
+        worth: Worth::Identity(Identity::default(), NOW.after(Duration::from_hours(1))),
+        valid_until,
+    };
+    verifier.introspected.insert(digest("opaque"), answer);
+    verifier
+}
+
+#[rstest]
+#[case::in_its_time("opaque", 1, true)]
+#[case::at_its_end("opaque", 0, false)]
+#[case::about_another_token("another", 1, false)]
+#[case::not_an_opaque_token("opaque.jwt", 1, false)]
+#[tokio::test]
+async fn what_a_provider_said_of_a_token_counts_for_a_while(
+    #[case] token: &str,
+    #[case] seconds: u64,
+    #[case] counts: bool,
+) {
+    let verifier = remembering(NOW.after(Duration::from_secs(seconds)));
+    let rules = Rules::new(&Access::default());
+    let credentials = verifier.verify(token, &rules).await;
+    assert_eq!(matches!(credentials, Credentials::Bearer(..)), counts);
+    // A token that nobody can be asked about is not taken for a bad one, unless it is a JWT of nobody.
+    let is_bad = matches!(credentials, Credentials::InvalidBearer);
+    assert_eq!(is_bad, token.contains('.'));
+}
+
+#[tokio::test]
+async fn a_token_that_is_forgotten_is_asked_about_again() {
+    let verifier = remembering(NOW.after(Duration::from_secs(30)));
+    let rules = Rules::new(&Access::default());
+    verifier.forget("another");
+    let credentials = verifier.verify("opaque", &rules).await;
+    assert!(matches!(credentials, Credentials::Bearer(..)));
+    verifier.forget("opaque");
+    let credentials = verifier.verify("opaque", &rules).await;
+    assert!(matches!(credentials, Credentials::Undecided));
 }
 
 #[test]
