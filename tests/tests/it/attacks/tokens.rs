@@ -252,6 +252,19 @@ async fn unknown_keys_cause_one_look_at_the_issuers_and_no_more() {
 }
 
 #[tokio::test]
+async fn a_jwt_is_not_taken_for_bad_while_the_keys_of_its_issuer_cannot_be_had() {
+    let issuer = Issuer::start().await;
+    let stage = issuer.stage().await;
+    let good = issuer.token(|_, _| {});
+    let foreign = issuer.token(|_, claims| claims["iss"] = json!("https://other.test"));
+    // The issuer ends with it.
+    drop(issuer);
+    assert_eq!(ask(&stage, &good).await.status, 503);
+    assert_eq!(ask(&stage, &foreign).await.status, 401);
+    assert_eq!(stage.upstream().requests(), 0);
+}
+
+#[tokio::test]
 async fn a_token_of_a_far_too_long_header_is_refused_before_it_is_read() {
     let issuer = Issuer::start().await;
     let stage = issuer.stage().await;
