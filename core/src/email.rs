@@ -41,7 +41,12 @@ impl FromStr for Email {
             return Err(NotAnEmail::TooLong);
         }
         // Letters, digits and what else is usual need no second look.
-        let is_plain = |b: u8| matches!(b, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'@' | b'.' | b'-' | b'_' | b'+');
+        let is_plain = |b: u8| {
+            matches!(
+                b,
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'@' | b'.' | b'-' | b'_' | b'+'
+            )
+        };
         if !text.bytes().all(is_plain)
             && text
                 .chars()

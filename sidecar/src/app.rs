@@ -29,7 +29,7 @@ use crate::metrics::Metrics;
 use crate::pages::{Format, Page};
 use crate::redirect::ReturnTo;
 use crate::tls::Tls;
-use crate::trace::Tracing;
+use crate::trace::{Span, Tracing};
 use crate::workload_refusal::Asker;
 use crate::{RESERVED_PREFIX, answers, endpoints, login, tunnel, watched, workload_refusal};
 use globus_auth_core::runtime::telemetry::Chain;
@@ -50,7 +50,7 @@ pub(crate) struct App {
 }
 
 impl App {
-    pub(crate) fn new(live: Live, upstream: Upstream, tools: &Tools, metrics: Metrics) -> Self {
+    pub(crate) fn new(live: Live, upstream: Upstream, tools: &Tools) -> Self {
         Self {
             live: ArcSwap::from_pointee(live),
             changed: watch::Sender::new(()),
@@ -58,7 +58,7 @@ impl App {
             clock: Arc::clone(&tools.clock),
             ended: EndedSessions::default(),
             spent: SpentStates::default(),
-            metrics,
+            metrics: tools.metrics.clone(),
             upstream,
         }
     }
@@ -146,6 +146,13 @@ struct Answered {
 }
 
 impl Proxy {
+    pub(crate) fn new(app: Arc<App>) -> Self {
+        Self {
+            endpoints: endpoints::router(Arc::clone(&app)),
+            app,
+        }
+    }
+
     /// What the listener shows just now, if it speaks TLS.
     pub(crate) fn tls(&self) -> Option<Arc<Tls>> {
         self.app.live.load().tls.clone()
@@ -161,13 +168,6 @@ impl Proxy {
         self.app.stopping.closed().await;
     }
 
-    pub(crate) fn new(app: Arc<App>) -> Self {
-        Self {
-            endpoints: endpoints::router(Arc::clone(&app)),
-            app,
-        }
-    }
-
     /// Treats one request.
     ///
     /// 1. A panic becomes a 500 of its own request and lets nobody in.
@@ -177,11 +177,11 @@ impl Proxy {
     /// 5. Everything else is authenticated, decided on, and only then forwarded.
     pub(crate) async fn serve(&self, mut request: Request<Body>, peer: &Peer) -> Response<Body> {
         let started = tokio::time::Instant::now();
-        let tracing = self.app.live.load().tracing.clone();
+        let live = self.app.live();
         let begin = |tracing: &Arc<Tracing>| tracing.begin(&mut request, &*self.app.clock);
-        let span = tracing.as_ref().and_then(begin);
+        let begun = live.tracing.as_ref().and_then(begin);
         let (method, target) = (request.method().clone(), request.uri().clone());
-        let answered = AssertUnwindSafe(self.answer(request, peer))
+        let answered = AssertUnwindSafe(self.answer(request, peer, &live))
             .catch_unwind()
             .await;
         let Answered {
@@ -191,7 +191,7 @@ impl Proxy {
         } = answered.unwrap_or_else(|_panic| {
             tracing::error!("a request panicked; this is a bug, please report it");
             let page = answers::internal_error();
-            let response = page.respond(Format::Json, self.app.live().external.authority());
+            let response = page.respond(Format::Json, live.external.authority());
             Answered {
                 decision: "error",
                 user: None,
@@ -199,18 +199,23 @@ impl Proxy {
             }
         });
         self.app.metrics.decided(decision);
-        let duration_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let duration = started.elapsed();
+        let duration_us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         let status = response.status().as_u16();
-        if let (Some(tracing), Some(span)) = (tracing, span) {
-            tracing.end(span, status, decision);
+        if let (Some(tracing), Some(begun)) = (&live.tracing, begun) {
+            tracing.end(Span {
+                begun,
+                status,
+                decision,
+                duration,
+            });
         }
         tracing::info!(target: "access", method = method.as_str(), path = target.path(), status, decision, user, duration_us, "request");
         response
     }
 
-    async fn answer(&self, mut request: Request<Body>, peer: &Peer) -> Answered {
+    async fn answer(&self, mut request: Request<Body>, peer: &Peer, live: &Live) -> Answered {
         let app = &self.app;
-        let live = app.live();
         let anonymous = |decision, response| Answered {
             decision,
             user: None,
@@ -231,7 +236,7 @@ impl Proxy {
             return anonymous("endpoint", response);
         }
         let now = app.clock.now();
-        let found = authenticate(request.headers(), &live, &app.ended, now).await;
+        let found = authenticate(request.headers(), live, &app.ended, now).await;
         let intent = Intent::of(&request);
         let asked = Asked {
             intent,
@@ -239,7 +244,7 @@ impl Proxy {
         };
         match decide(found.credentials, asked, &live.rules, now) {
             Decision::Forward(permit) => {
-                let mut response = app.forward(&permit, &live, (request, intent), peer).await;
+                let mut response = app.forward(&permit, live, (request, intent), peer).await;
                 let renewal = found.renewal.map(|cookie| (header::SET_COOKIE, cookie));
                 response.headers_mut().extend(renewal);
                 Answered {
@@ -248,15 +253,15 @@ impl Proxy {
                     response,
                 }
             }
-            Decision::Deny(identity) => denied(&live, identity, found.has_session, format),
+            Decision::Deny(identity) => denied(live, identity, found.has_session, format),
             Decision::StartLogin => {
                 let (request, _body) = request.into_parts();
-                let mut response = Box::pin(login::interrupt(app, &live, &request)).await;
+                let mut response = Box::pin(login::interrupt(app, live, &request)).await;
                 forget_session(found.is_cookie_useless, &mut response);
                 anonymous("login", response)
             }
             Decision::Challenge(challenge) => {
-                anonymous("challenge", challenged(&live, challenge, request))
+                anonymous("challenge", challenged(live, challenge, request))
             }
             Decision::StepUp(requirements) => {
                 let page = answers::step_up(&requirements);
@@ -264,7 +269,7 @@ impl Proxy {
             }
             Decision::Unavailable => {
                 let path = ReturnTo::from_request(request.uri(), &live.external).into_path();
-                let page = answers::provider_down(&live, &path);
+                let page = answers::provider_down(live, &path);
                 anonymous("unavailable", page.respond(format, host))
             }
         }

@@ -1,10 +1,10 @@
 //! Handing a permitted request to the workload, and the answer back, byte for byte.
 
-use std::error::Error;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::body::Body;
+use globus_auth_core::runtime::telemetry::causes;
 use globus_auth_core::sidecar_config::{HostHeader, Protocol};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue, InvalidHeaderValue};
 use http::uri::PathAndQuery;
@@ -257,14 +257,8 @@ impl ForwardError {
         let Self::Send(error) = self else {
             return false;
         };
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            let body = error.downcast_ref::<hyper::Error>();
-            if body.is_some_and(hyper::Error::is_user) {
-                return true;
-            }
-            cause = error.source();
-        }
-        false
+        causes(error)
+            .filter_map(|cause| cause.downcast_ref::<hyper::Error>())
+            .any(hyper::Error::is_user)
     }
 }

@@ -97,7 +97,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let live = reload::read(&args.config, None, &tools).await?;
     level.set(live.log_level);
     let upstream = upstream(&args).context("failed to address the workload")?;
-    let app = Arc::new(app::App::new(live, upstream, &tools, metrics.clone()));
+    let app = Arc::new(app::App::new(live, upstream, &tools));
     let mut ended = Vec::new();
     reload::read_ended(&args.config, &app, &mut ended).await;
     let status = Arc::new(status::Status::new(Arc::clone(&app)));

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::time::Duration;
 
 use axum::body::Body;
+use globus_auth_core::runtime::telemetry::causes;
 use globus_auth_core::sidecar_config::Upstream;
 use http::Request;
 use http_body::Body as _;
@@ -40,14 +41,7 @@ pub(crate) struct TooLarge;
 
 /// Whether `error` was caused by [`limit_body`].
 pub(crate) fn is_too_large(error: &(dyn Error + 'static)) -> bool {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        if error.is::<LengthLimitError>() {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
+    causes(error).any(<dyn Error>::is::<LengthLimitError>)
 }
 
 /// How long the workload may take to begin its answer.

@@ -34,12 +34,11 @@ impl Multiplexed {
         name_the_authority(&mut request);
         let mut is_new = false;
         loop {
-            let sender = if is_new {
+            let mut sender = if is_new {
                 self.replace(origin).await?
             } else {
                 self.get(origin).await?
             };
-            let mut sender = sender;
             match sender.try_send_request(request).await {
                 Ok(response) => return Ok(response.map(Body::new)),
                 Err(mut error) => match error.take_message() {

@@ -191,22 +191,23 @@ fn message(resource: &Value, spans: &[Span]) -> Value {
 
 /// A server's span (OpenTelemetry semantic conventions for HTTP spans).
 fn span(span: &Span) -> Value {
+    let begun = &span.begun;
     let mut told = json!({
-        "traceId": Hex(&span.trace_id).to_string(),
-        "spanId": Hex(&span.id).to_string(),
-        "name": span.method,
+        "traceId": Hex(&begun.trace_id).to_string(),
+        "spanId": Hex(&begun.id).to_string(),
+        "name": begun.method,
         "kind": SERVER,
-        "startTimeUnixNano": nanoseconds(span.start),
-        "endTimeUnixNano": nanoseconds(span.start.saturating_add(span.duration)),
+        "startTimeUnixNano": nanoseconds(begun.start),
+        "endTimeUnixNano": nanoseconds(begun.start.saturating_add(span.duration)),
         "attributes": [
-            text("http.request.method", span.method),
-            text("url.path", &span.path),
+            text("http.request.method", begun.method),
+            text("url.path", &begun.path),
             {"key": "http.response.status_code", "value": {"intValue": span.status.to_string()}},
             text("globus_auth.decision", span.decision),
         ],
     });
     if let Some(told) = told.as_object_mut() {
-        if let Some(parent) = &span.parent_id {
+        if let Some(parent) = &begun.parent_id {
             told.insert("parentSpanId".to_owned(), json!(Hex(parent).to_string()));
         }
         if span.status >= 500 {
@@ -234,17 +235,20 @@ const LAST: Duration = Duration::from_secs(2);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::trace::Begun;
 
     fn answered(parent_id: Option<[u8; 8]>, status: u16) -> Span {
         Span {
-            trace_id: [0x0a; 16],
-            id: [0x0b; 8],
-            parent_id,
-            method: "GET",
-            path: "/experiments".to_owned(),
+            begun: Begun {
+                trace_id: [0x0a; 16],
+                id: [0x0b; 8],
+                parent_id,
+                method: "GET",
+                path: "/experiments".to_owned(),
+                start: Duration::from_nanos(1_800_000_000_000_000_001),
+            },
             status,
             decision: "forward",
-            start: Duration::from_nanos(1_800_000_000_000_000_001),
             duration: Duration::from_micros(250),
         }
     }

@@ -10,7 +10,6 @@ use globus_auth_core::sidecar_config::{self as config, ProxyReference};
 use globus_auth_core::trace_context::{TRACEPARENT, TRACESTATE, TraceContext};
 use http::Request;
 use http::header::{HeaderMap, HeaderValue};
-use tokio::time::Instant;
 
 use crate::metrics::Metrics;
 use crate::otlp::Exporter;
@@ -25,19 +24,6 @@ pub(crate) struct Tracing {
 /// A request that is under way.
 #[derive(Debug)]
 pub(crate) struct Begun {
-    trace_id: [u8; 16],
-    id: [u8; 8],
-    parent_id: Option<[u8; 8]>,
-    method: &'static str,
-    path: String,
-    /// Since 1970.
-    start: Duration,
-    started: Instant,
-}
-
-/// A request that was answered.
-#[derive(Debug)]
-pub(crate) struct Span {
     pub(crate) trace_id: [u8; 16],
     pub(crate) id: [u8; 8],
     /// The span that caused it; none begins a trace.
@@ -45,10 +31,16 @@ pub(crate) struct Span {
     pub(crate) method: &'static str,
     /// Without the query, which may hold secrets.
     pub(crate) path: String,
-    pub(crate) status: u16,
-    pub(crate) decision: &'static str,
     /// Since 1970.
     pub(crate) start: Duration,
+}
+
+/// A request that was answered.
+#[derive(Debug)]
+pub(crate) struct Span {
+    pub(crate) begun: Begun,
+    pub(crate) status: u16,
+    pub(crate) decision: &'static str,
     /// Until the head of the answer.
     pub(crate) duration: Duration,
 }
@@ -75,16 +67,12 @@ impl Tracing {
     /// What is not recorded is passed on as it came.
     pub(crate) fn begin<B>(&self, request: &mut Request<B>, clock: &dyn Clock) -> Option<Begun> {
         let parent = parent(request.headers());
-        let (trace_id, id) = match parent {
-            Some(parent) if parent.is_sampled => (parent.trace_id, new_id()?),
+        let trace_id = match parent {
+            Some(parent) if parent.is_sampled => parent.trace_id,
             Some(_not_sampled) => return None,
-            None => {
-                let trace_id = self.new_trace()?;
-                // It belongs to the trace that a malformed header meant.
-                request.headers_mut().remove(TRACESTATE);
-                (trace_id, new_id()?)
-            }
+            None => self.new_trace()?,
         };
+        let id = new_id()?;
         let ours = TraceContext {
             trace_id,
             parent_id: id,
@@ -92,6 +80,10 @@ impl Tracing {
         };
         let value = HeaderValue::try_from(ours.to_string()).ok()?;
         request.headers_mut().insert(TRACEPARENT, value);
+        if parent.is_none() {
+            // It belongs to the trace that a malformed header meant.
+            request.headers_mut().remove(TRACESTATE);
+        }
         Some(Begun {
             trace_id,
             id,
@@ -99,23 +91,12 @@ impl Tracing {
             method: known(request.method()),
             path: shortened(request.uri().path()).to_owned(),
             start: clock.since_epoch(),
-            started: Instant::now(),
         })
     }
 
     /// Ends a span. If there are more than can be sent, it is lost.
-    pub(crate) fn end(&self, begun: Begun, status: u16, decision: &'static str) {
-        self.exporter.take(Span {
-            trace_id: begun.trace_id,
-            id: begun.id,
-            parent_id: begun.parent_id,
-            method: begun.method,
-            path: begun.path,
-            status,
-            decision,
-            start: begun.start,
-            duration: begun.started.elapsed(),
-        });
+    pub(crate) fn end(&self, span: Span) {
+        self.exporter.take(span);
     }
 
     /// Sends what is there.

@@ -133,7 +133,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Direction<R, W> {
     /// Passes bytes on until there are no more, and says so to the other end.
     async fn pass_all(&mut self) -> io::Result<()> {
         loop {
-            while !self.waiting().is_empty() {
+            while !self.waits.is_empty() {
                 self.write(usize::MAX).await?;
             }
             self.to.flush().await?;
@@ -146,7 +146,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Direction<R, W> {
     /// Passes on what is left of the frame that is under way.
     async fn finish_frame(&mut self) -> io::Result<()> {
         while !self.written.is_between() {
-            if self.waiting().is_empty() && !self.read().await? {
+            if self.waits.is_empty() && !self.read().await? {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
             let left = { self.written }.finish(self.waiting());
@@ -201,16 +201,18 @@ const CLOSING: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{DuplexStream, duplex};
+    use tokio::io::{DuplexStream, ReadHalf, WriteHalf, duplex};
 
     use super::*;
+
+    type Half = Direction<ReadHalf<DuplexStream>, WriteHalf<DuplexStream>>;
 
     /// A client and a workload, and what is between them.
     struct Between {
         client: DuplexStream,
         workload: DuplexStream,
-        up: Direction<tokio::io::ReadHalf<DuplexStream>, tokio::io::WriteHalf<DuplexStream>>,
-        down: Direction<tokio::io::ReadHalf<DuplexStream>, tokio::io::WriteHalf<DuplexStream>>,
+        up: Half,
+        down: Half,
     }
 
     fn between() -> Between {
@@ -241,16 +243,22 @@ mod tests {
 
     const HALF: [u8; 4] = [0x82, 4, b'a', b'b'];
 
-    #[tokio::test]
-    async fn a_stop_lets_the_frame_under_way_finish() {
+    /// Where the workload has said half a frame.
+    async fn half_said() -> (DuplexStream, DuplexStream, [Half; 2]) {
         let mut between = between();
         say(&mut between, &HALF).await;
         let Between {
             client,
-            mut workload,
-            mut up,
-            mut down,
+            workload,
+            up,
+            down,
         } = between;
+        (client, workload, [up, down])
+    }
+
+    #[tokio::test]
+    async fn a_stop_lets_the_frame_under_way_finish() {
+        let (client, mut workload, [mut up, mut down]) = half_said().await;
         // The rest of the frame, and one that is not passed on any more.
         workload.write_all(b"cd\x82\x01x").await.unwrap();
         let (closed, heard, asked) = tokio::join!(
@@ -287,14 +295,7 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_may_no_longer_be_here_gets_nothing_more_of_a_frame() {
-        let mut between = between();
-        say(&mut between, &HALF).await;
-        let Between {
-            client,
-            mut workload,
-            mut up,
-            mut down,
-        } = between;
+        let (client, mut workload, [mut up, mut down]) = half_said().await;
         workload.write_all(b"cd").await.unwrap();
         let (_, heard) = tokio::join!(
             async {

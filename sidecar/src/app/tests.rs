@@ -98,7 +98,7 @@ impl Stage {
         };
         let live = live(&tools, &[ALICE]);
         let upstream = Upstream::new(Some(Origin::Loopback(UPSTREAM_PORT))).unwrap();
-        let app = App::new(live, upstream, &tools, Metrics::default());
+        let app = App::new(live, upstream, &tools);
         Self {
             proxy: Proxy::new(Arc::new(app)),
             clock,
