@@ -81,28 +81,16 @@ fn addresses(plan: &mut Plan<'_>, file: &str) -> (String, String) {
         "--authenticated-emails-file: here each entry of the list must be an address; what is beside addresses \
          in a line (further columns) is to be removed",
     );
-    match workload.and_then(|workload| workload.mounted(file)) {
-        Some(Mounted::ConfigMap { name, key }) => (name, key),
-        Some(Mounted::Secret { name, key }) => {
-            let (kubectl, map) = (plan.kubectl(), format!("{}-emails", plan.name));
-            let template = quoted(&format!("{{{{index .data {key:?} | base64decode}}}}"));
-            plan.commands.push(format!(
-                "{kubectl} create configmap {map} --from-file=emails=<({kubectl} get secret {} --output \
-                 go-template={template})",
-                quoted(&name),
-            ));
-            (map, "emails".to_owned())
-        }
-        None => {
-            let map = format!("{}-emails", plan.name);
-            plan.commands.push(format!(
-                "{} create configmap {map} --from-file=emails={}",
-                plan.kubectl(),
-                quoted(file)
-            ));
-            (map, "emails".to_owned())
-        }
-    }
+    let source = match workload.and_then(|workload| workload.mounted(file)) {
+        Some(Mounted::ConfigMap { name, key }) => return (name, key),
+        Some(Mounted::Secret { name, key }) => plan.secret_as_file(&name, &key),
+        None => quoted(file),
+    };
+    let (kubectl, map) = (plan.kubectl(), format!("{}-emails", plan.name));
+    plan.commands.push(format!(
+        "{kubectl} create configmap {map} --from-file=emails={source}"
+    ));
+    (map, "emails".to_owned())
 }
 
 /// `access.public`: those rules that are plain paths. Whatever is left out needs a login.
@@ -140,6 +128,7 @@ fn public(plan: &mut Plan<'_>) -> Vec<Value> {
     routes.iter().map(route).collect()
 }
 
+#[derive(Clone)]
 struct Route {
     path: String,
     path_match: &'static str,
@@ -204,11 +193,7 @@ fn add(routes: &mut Vec<Route>, route: &Route) -> bool {
         }
         Some(_) => false,
         None => {
-            routes.push(Route {
-                path: route.path.clone(),
-                path_match: route.path_match,
-                methods: route.methods.clone(),
-            });
+            routes.push(route.clone());
             true
         }
     }

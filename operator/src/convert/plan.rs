@@ -293,6 +293,16 @@ impl Plan<'_> {
             None => "kubectl".to_owned(),
         }
     }
+
+    /// For bash, a file with what `key` of the Secret `name` holds.
+    pub(super) fn secret_as_file(&self, name: &str, key: &str) -> String {
+        format!(
+            "<({} get secret {} --output go-template={})",
+            self.kubectl(),
+            quoted(name),
+            quoted(&format!("{{{{index .data {key:?} | base64decode}}}}")),
+        )
+    }
 }
 
 /// A duration as Go writes it, in whole seconds: `168h0m0s`.

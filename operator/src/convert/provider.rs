@@ -128,11 +128,9 @@ fn credentials(plan: &mut Plan<'_>) -> String {
     let name = format!("{}-client", plan.name);
     let kubectl = plan.kubectl();
     let from = |key: &str, given: Option<Given>, otherwise: String| match given {
-        Some(Given::Secret { name, key: from }) => format!(
-            "--from-file={key}=<({kubectl} get secret {} --output go-template={})",
-            quoted(&name),
-            quoted(&format!("{{{{index .data {from:?} | base64decode}}}}")),
-        ),
+        Some(Given::Secret { name, key: from }) => {
+            format!("--from-file={key}={}", plan.secret_as_file(&name, &from))
+        }
         Some(Given::Text(texts)) => format!("--from-literal={key}={}", quoted(&texts.concat())),
         Some(Given::Elsewhere | Given::Withheld) | None => otherwise,
     };

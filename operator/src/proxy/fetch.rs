@@ -38,20 +38,15 @@ pub async fn references(client: &Client, proxy: &GlobusAuthProxy) -> Result<Fetc
         Some(cluster_issuer(client).await?)
     };
     let shared_secret = proxy.spec.identity_headers.as_ref();
-    let shared_secret = match shared_secret.and_then(|headers| headers.shared_secret.as_ref()) {
-        Some(shared) => secrets
-            .get_opt(&shared.secret_key_ref.name)
-            .await
-            .map_err(FetchError::Secret)?,
-        None => None,
+    let shared_secret = shared_secret.and_then(|headers| headers.shared_secret.as_ref());
+    let shared_secret = shared_secret.map(|shared| &shared.secret_key_ref.name);
+    let tls = proxy.spec.proxy.tls_secret_ref.as_ref();
+    let named = async |name: Option<&String>| match name {
+        Some(name) => secrets.get_opt(name).await.map_err(FetchError::Secret),
+        None => Ok(None),
     };
-    let tls = match &proxy.spec.proxy.tls_secret_ref {
-        Some(tls) => secrets
-            .get_opt(&tls.name)
-            .await
-            .map_err(FetchError::Secret)?,
-        None => None,
-    };
+    let shared_secret = named(shared_secret).await?;
+    let tls = named(tls.map(|tls| &tls.name)).await?;
     Ok(Fetched {
         client_secret,
         allowlist,

@@ -69,30 +69,27 @@ impl Fetched {
         if issuer(&proxy.spec.provider).ok()? != provider.issuer {
             return None;
         }
-        let text = |text: &str| ByteString(text.as_bytes().to_vec());
-        let secret = Secret {
-            data: Some(BTreeMap::from([
-                (CLIENT_ID.to_owned(), text(&provider.client_id)),
-                (
-                    CLIENT_SECRET.to_owned(),
-                    text(provider.client_secret.expose_secret()),
-                ),
-            ])),
+        let secret = |texts: [(&str, &str); 2]| Secret {
+            data: Some(BTreeMap::from(texts.map(|(key, text)| {
+                (key.to_owned(), ByteString(text.as_bytes().to_vec()))
+            }))),
             ..Secret::default()
         };
         let mut proxy = proxy.clone();
         if tls.is_none() {
             proxy.spec.proxy.tls_secret_ref = None;
         }
-        let tls = tls.map(|tls| Secret {
-            data: Some(BTreeMap::from([
-                (TLS_CERTIFICATES.to_owned(), text(&tls.certificates)),
-                (TLS_KEY.to_owned(), text(tls.private_key.expose_secret())),
-            ])),
-            ..Secret::default()
+        let tls = tls.map(|tls| {
+            secret([
+                (TLS_CERTIFICATES, &tls.certificates),
+                (TLS_KEY, tls.private_key.expose_secret()),
+            ])
         });
         let fetched = Self {
-            client_secret: Some(secret),
+            client_secret: Some(secret([
+                (CLIENT_ID, &provider.client_id),
+                (CLIENT_SECRET, provider.client_secret.expose_secret()),
+            ])),
             tls,
             ..self.clone()
         };
@@ -175,7 +172,8 @@ pub fn validate(proxy: &GlobusAuthProxy, fetched: &Fetched) -> Result<Validated,
         access,
         identity_headers,
         bearer,
-        (tls, tracing),
+        tls,
+        tracing,
         runs,
     ) {
         (
@@ -185,7 +183,8 @@ pub fn validate(proxy: &GlobusAuthProxy, fetched: &Fetched) -> Result<Validated,
             Some(access),
             Some(identity_headers),
             Some(bearer),
-            (Some(tls), Some(tracing)),
+            Some(tls),
+            Some(tracing),
             Some((admitted_port, standalone)),
         ) if problems.is_empty() => Ok(Validated {
             proxy: reference(proxy),
@@ -242,6 +241,14 @@ pub(super) fn invalid(message: String) -> Problem {
     Problem {
         condition: types::CONFIG_VALID,
         reason: reasons::INVALID,
+        message,
+    }
+}
+
+fn unresolved(reason: &'static str, message: String) -> Problem {
+    Problem {
+        condition: types::CREDENTIALS_RESOLVED,
+        reason,
         message,
     }
 }
@@ -331,13 +338,8 @@ fn credentials(
     secret: Option<&Secret>,
 ) -> Result<(String, SecretString), Problem> {
     let name = &spec.provider.client_secret_ref.name;
-    let problem = |reason, message| Problem {
-        condition: types::CREDENTIALS_RESOLVED,
-        reason,
-        message,
-    };
     let Some(secret) = secret else {
-        return Err(problem(
+        return Err(unresolved(
             reasons::SECRET_NOT_FOUND,
             format!(
                 "there is no Secret {name:?}, which spec.provider.clientSecretRef names; create it with the \
@@ -347,7 +349,7 @@ fn credentials(
     };
     let read = |key: &str| {
         line(secret, key).ok_or_else(|| {
-            problem(
+            unresolved(
                 reasons::SECRET_MALFORMED,
                 format!("Secret {name:?} needs the key {key} with one line of text"),
             )
@@ -366,23 +368,18 @@ fn tls(
     let Some(spec::SecretReference { name }) = &spec.proxy.tls_secret_ref else {
         return Ok(None);
     };
-    let problem = |reason, message| Problem {
-        condition: types::CREDENTIALS_RESOLVED,
-        reason,
-        message,
-    };
     let secret = secret.ok_or_else(|| {
         let message = format!(
             "there is no Secret {name:?}, which spec.proxy.tlsSecretRef names; create it with \
              `kubectl create secret tls`, or let cert-manager make it"
         );
-        problem(reasons::SECRET_NOT_FOUND, message)
+        unresolved(reasons::SECRET_NOT_FOUND, message)
     })?;
     let malformed = |what: &dyn std::fmt::Display| {
         let message = format!(
             "Secret {name:?} of spec.proxy.tlsSecretRef needs the keys {TLS_CERTIFICATES} and {TLS_KEY}: {what}"
         );
-        problem(reasons::SECRET_MALFORMED, message)
+        unresolved(reasons::SECRET_MALFORMED, message)
     };
     let read = |key: &str| {
         let bytes = secret.data.as_ref().and_then(|data| data.get(key));
@@ -428,13 +425,8 @@ fn identity_headers(
     }
     let shared_secret = headers.shared_secret.as_ref().map(|shared| {
         let spec::SecretKeyReference { name, key } = &shared.secret_key_ref;
-        let problem = |reason, message| Problem {
-            condition: types::CREDENTIALS_RESOLVED,
-            reason,
-            message,
-        };
         let secret = secret.ok_or_else(|| {
-            problem(
+            unresolved(
                 reasons::SECRET_NOT_FOUND,
                 format!(
                     "there is no Secret {name:?}, which spec.identityHeaders.sharedSecret names; create it with \
@@ -443,7 +435,7 @@ fn identity_headers(
             )
         })?;
         let value = line(secret, key).filter(|text| text.is_ascii()).ok_or_else(|| {
-            problem(
+            unresolved(
                 reasons::SECRET_MALFORMED,
                 format!("Secret {name:?} needs the key {key} with one line of ASCII text"),
             )
