@@ -18,6 +18,7 @@ use super::form::Form;
 use super::jar::Jar;
 use super::secrets::Secrets;
 use super::wait::in_time;
+use super::wire::Wire;
 use crate::echo::Reflection;
 
 /// A browser, or with [`Browser::get`] any program that keeps cookies. Clones share their cookies, as
@@ -94,6 +95,18 @@ impl Browser {
             address,
             ..self.clone()
         }
+    }
+
+    /// A request with these cookies on a connection of its own, as far as its header, to which `fields` are
+    /// added. What follows is the test's.
+    pub async fn begin(&self, method_and_target: &str, fields: &str) -> Wire {
+        let mut wire = Wire::connect(self.address).await;
+        let (host, cookies) = (self.home.authority(), self.cookie_field());
+        let head = format!(
+            "{method_and_target} HTTP/1.1\r\nHost: {host}\r\nCookie: {cookies}\r\n{fields}\r\n"
+        );
+        wire.send(head.as_bytes()).await;
+        wire
     }
 
     /// A request as a program would send it.

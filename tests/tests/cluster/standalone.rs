@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::browser::Browser;
 use crate::cluster::{Namespace, SHORT, eventually};
-use crate::workload::{ALICE, MALLORY, Provider, Scene, echo_pod, indent, send};
+use crate::workload::{ALICE, MALLORY, Provider, Scene, deployment, echo_pod, send};
 
 /// The name of what the operator makes.
 const MADE: &str = "app-globus-auth";
@@ -19,25 +19,7 @@ const PODS: &str = "globus-auth.dev/standalone=app";
 
 /// A workload as somebody has it who does not know us.
 fn workload() -> String {
-    format!(
-        r"
-apiVersion: apps/v1
-kind: Deployment
-metadata: {{name: workload}}
-spec:
-  selector: {{matchLabels: {{app: workload}}}}
-  template:
-    metadata: {{labels: {{app: workload}}}}
-    spec:
-{}
----
-apiVersion: v1
-kind: Service
-metadata: {{name: workload}}
-spec: {{selector: {{app: workload}}, ports: [{{port: 5000, targetPort: http}}]}}
-",
-        indent(&echo_pod("0.0.0.0"), 6)
-    )
+    deployment("workload", "{app: workload}", &echo_pod("0.0.0.0"))
 }
 
 fn proxy(namespace: &Namespace, url: &str, emails: &str) -> String {
@@ -49,7 +31,7 @@ metadata: {{name: app}}
 spec:
   mode: Standalone
   standalone: {{replicas: 2}}
-  upstream: {{url: "http://workload.{}.svc:5000"}}
+  upstream: {{url: "http://workload.{}.svc"}}
   externalUrl: "{url}"
   provider: {{type: Globus, issuer: "{}", clientSecretRef: {{name: client}}}}
   access: {{emails: [{emails}]}}

@@ -216,26 +216,35 @@ spec:
     )
 }
 
-/// A Deployment called `app` of the echo upstream, listening on `address`, with a Service.
+/// A protected Deployment called `app` of the echo upstream, listening on `address`, with a Service.
 pub(crate) fn echo(address: &str) -> String {
+    deployment(
+        "app",
+        "{app: app, globus-auth.dev/inject: enabled}",
+        &echo_pod(address),
+    )
+}
+
+/// A Deployment of pods with `labels` and the port `http`, and a Service on port 80; both called `name`.
+pub(crate) fn deployment(name: &str, labels: &str, pod: &str) -> String {
     format!(
         r"
 apiVersion: apps/v1
 kind: Deployment
-metadata: {{name: app}}
+metadata: {{name: {name}}}
 spec:
-  selector: {{matchLabels: {{app: app}}}}
+  selector: {{matchLabels: {{app: {name}}}}}
   template:
-    metadata: {{labels: {{app: app, globus-auth.dev/inject: enabled}}}}
+    metadata: {{labels: {labels}}}
     spec:
 {}
 ---
 apiVersion: v1
 kind: Service
-metadata: {{name: app}}
-spec: {{selector: {{app: app}}, ports: [{{port: 80, targetPort: http}}]}}
+metadata: {{name: {name}}}
+spec: {{selector: {{app: {name}}}, ports: [{{port: 80, targetPort: http}}]}}
 ",
-        indent(&echo_pod(address), 6)
+        indent(pod, 6)
     )
 }
 

@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use globus_auth_tests::harness::stage::ALICE;
-use globus_auth_tests::harness::wire::Wire;
 use globus_auth_tests::harness::{Stage, eventually, in_time};
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -112,13 +111,6 @@ async fn answer_while_reading(stream: TcpStream, already: usize) -> std::io::Res
 }
 
 /// A request of somebody who is logged in, on a connection of its own.
-async fn ask(stage: &Stage, cookie: &str, line: &str, fields: &str) -> Wire {
-    let mut wire = Wire::connect(stage.sidecar.address()).await;
-    let request = format!("{line} HTTP/1.1\r\nHost: app.test\r\nCookie: {cookie}\r\n{fields}\r\n");
-    wire.send(request.as_bytes()).await;
-    wire
-}
-
 #[tokio::test]
 async fn a_connection_to_the_workload_is_used_again() {
     let workload = Watched::default();
@@ -174,8 +166,8 @@ async fn a_client_that_leaves_takes_its_connection_to_the_workload_along() {
     let workload = Watched::default();
     let address = workload.start(Then::Keep).await;
     let stage = Stage::setup().in_front_of(address.port()).start().await;
-    let cookie = stage.logged_in(ALICE).await.cookie_field();
-    let mut wire = ask(&stage, &cookie, "GET /endless", "").await;
+    let alice = stage.logged_in(ALICE).await;
+    let mut wire = alice.begin("GET /endless", "").await;
     assert_eq!(wire.head().await.unwrap().status, 200);
     assert_eq!(wire.chunk().await.unwrap().unwrap(), b"event\n");
     drop(wire);
@@ -191,9 +183,9 @@ async fn an_upload_goes_on_while_its_answer_is_not_read() {
     let workload = Watched::default();
     let address = workload.start(Then::Keep).await;
     let stage = Stage::setup().in_front_of(address.port()).start().await;
-    let cookie = stage.logged_in(ALICE).await.cookie_field();
+    let alice = stage.logged_in(ALICE).await;
     let length = format!("Content-Length: {LARGE}\r\n");
-    let mut wire = ask(&stage, &cookie, "POST /upload", &length).await;
+    let mut wire = alice.begin("POST /upload", &length).await;
     let body = vec![b'b'; LARGE];
     in_time("the whole upload to be taken", wire.send(&body)).await;
     let answer = wire.answer().await;

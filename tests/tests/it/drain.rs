@@ -2,25 +2,21 @@
 
 use globus_auth_tests::harness::stage::ALICE;
 use globus_auth_tests::harness::websocket::WebSocket;
-use globus_auth_tests::harness::wire::Wire;
 use globus_auth_tests::harness::{Stage, eventually, in_time};
 use tokio::net::TcpStream;
 
 #[tokio::test]
 async fn a_stop_lets_requests_finish_and_tells_websockets() {
     let mut stage = Stage::start().await;
-    let cookie = stage.logged_in(ALICE).await.cookie_field();
+    let alice = stage.logged_in(ALICE).await;
+    let cookie = alice.cookie_field();
     let address = stage.sidecar.address();
     let headers = [("Cookie", cookie.as_str())];
     let socket = WebSocket::connect(address, "app.test", "/ws", &headers).await;
     let mut socket = socket.unwrap();
     socket.echo("here").await;
-    let mut upload = Wire::connect(address).await;
-    let head = format!(
-        "POST / HTTP/1.1\r\nHost: app.test\r\nCookie: {cookie}\r\nContent-Length: 4\r\n\
-         Expect: 100-continue\r\n\r\n"
-    );
-    upload.send(head.as_bytes()).await;
+    let fields = "Content-Length: 4\r\nExpect: 100-continue\r\n";
+    let mut upload = alice.begin("POST /", fields).await;
     assert_eq!(upload.head().await.unwrap().status, 100);
 
     stage.sidecar.ask_to_stop();

@@ -138,6 +138,12 @@ impl Client {
             .unwrap();
         self.sender.send_request(request)
     }
+
+    /// The head of the answer.
+    async fn ask(&mut self, method: &str, body: Body) -> Response<Incoming> {
+        let answer = in_time("an answer", self.call(method, body)).await;
+        answer.unwrap()
+    }
 }
 
 fn one(text: &str) -> Body {
@@ -148,9 +154,7 @@ fn one(text: &str) -> Body {
 #[tokio::test]
 async fn a_unary_call_gets_its_answer_and_the_status_in_trailers() {
     let (_stage, mut client, _) = stage().await;
-    let answer = in_time("an answer", client.call("/Echo/Both", one("hello")))
-        .await
-        .unwrap();
+    let answer = client.ask("/Echo/Both", one("hello")).await;
     assert_eq!(answer.status(), 200);
     assert_eq!(answer.headers()["x-user"], ALICE);
     assert_eq!(answer.headers()["x-authority"], "app.test");
@@ -164,9 +168,7 @@ async fn a_unary_call_gets_its_answer_and_the_status_in_trailers() {
 #[tokio::test]
 async fn a_status_without_a_message_arrives() {
     let (_stage, mut client, _) = stage().await;
-    let answer = in_time("an answer", client.call("/Echo/Fails", one("hello")))
-        .await
-        .unwrap();
+    let answer = client.ask("/Echo/Fails", one("hello")).await;
     assert_eq!(answer.headers()["grpc-status"], "5");
     let body = answer.into_body().collect().await.unwrap();
     assert!(body.to_bytes().is_empty());
@@ -181,9 +183,7 @@ async fn messages_pass_both_ways_while_the_call_is_open() {
         Some((Ok(Frame::data(message(text))), said))
     });
     let body = BodyExt::boxed_unsync(StreamBody::new(said));
-    let answer = in_time("an answer", client.call("/Echo/Both", body))
-        .await
-        .unwrap();
+    let answer = client.ask("/Echo/Both", body).await;
     let mut answer = answer.into_body();
     for text in ["one", "two", "three"] {
         say.send(text).await.unwrap();
@@ -212,34 +212,27 @@ async fn a_call_that_is_given_up_is_given_up_at_the_workload() {
     let call = client.call("/Echo/Hangs", one("hello"));
     let waiting = tokio::spawn(call);
     // Another call on the same connection shows that the first one has arrived.
-    let answer = client.call("/Echo/Fails", one("hello"));
-    in_time("an answer", answer).await.unwrap();
+    client.ask("/Echo/Fails", one("hello")).await;
     waiting.abort();
     in_time("the workload to hear of it", given_up.notified()).await;
 }
 
 #[tokio::test]
-async fn a_workload_that_starts_again_is_reached_again() {
+async fn what_is_spoken_with_the_workload_follows_the_configuration() {
     let (mut stage, mut client, _) = stage().await;
-    in_time("an answer", client.call("/Echo/Fails", one("x")))
-        .await
-        .unwrap();
-    // What it spoke before is HTTP/1.1 only; then it is as it was.
+    client.ask("/Echo/Fails", one("x")).await;
+    // The workload understands no HTTP/1.1.
     stage
         .sidecar
         .reconfigure(|config| config.upstream.protocol = Protocol::HTTP1)
         .await;
-    let answer = in_time("an answer", client.call("/Echo/Fails", one("x")))
-        .await
-        .unwrap();
+    let answer = client.ask("/Echo/Fails", one("x")).await;
     assert_eq!(answer.status(), 502);
     stage
         .sidecar
         .reconfigure(|config| config.upstream.protocol = Protocol::H2C)
         .await;
-    let answer = in_time("an answer", client.call("/Echo/Fails", one("x")))
-        .await
-        .unwrap();
+    let answer = client.ask("/Echo/Fails", one("x")).await;
     assert_eq!(answer.status(), 200);
 }
 
@@ -247,8 +240,6 @@ async fn a_workload_that_starts_again_is_reached_again() {
 async fn without_a_session_nothing_reaches_the_workload() {
     let (_stage, mut client, _) = stage().await;
     client.cookies = "a=b".to_owned();
-    let answer = in_time("an answer", client.call("/Echo/Both", one("hello")))
-        .await
-        .unwrap();
+    let answer = client.ask("/Echo/Both", one("hello")).await;
     assert_eq!(answer.status(), 401);
 }

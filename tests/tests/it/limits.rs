@@ -18,12 +18,8 @@ async fn stage(max_bytes: Option<u64>, seconds: Option<u32>) -> (Stage, Browser)
 }
 
 async fn post(alice: &Browser, fields: &str, body: &str) -> Wire {
-    let mut wire = Wire::connect(alice.address()).await;
-    let cookies = alice.cookie_field();
-    let head = format!(
-        "POST /upload HTTP/1.1\r\nHost: app.test\r\nCookie: {cookies}\r\n{fields}\r\n{body}"
-    );
-    wire.send(head.as_bytes()).await;
+    let mut wire = alice.begin("POST /upload", fields).await;
+    wire.send(body.as_bytes()).await;
     wire
 }
 

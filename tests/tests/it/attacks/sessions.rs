@@ -4,7 +4,6 @@ use globus_auth_tests::globus::User;
 use globus_auth_tests::harness::sidecar::{LOGIN_COOKIE_PREFIX, SESSION_COOKIE, session_key};
 use globus_auth_tests::harness::stage::{ALICE, MALLORY};
 use globus_auth_tests::harness::websocket::WebSocket;
-use globus_auth_tests::harness::wire::Wire;
 use globus_auth_tests::harness::{Browser, Stage, eventually, in_time};
 use rstest::rstest;
 
@@ -159,15 +158,6 @@ async fn whoever_is_taken_off_the_list_loses_their_websockets() {
     assert_eq!(status(&alice).await, 403);
 }
 
-/// A request of somebody with a session, as far as its body.
-async fn streaming(alice: &Browser, request_line: &str, fields: &str) -> Wire {
-    let mut wire = Wire::connect(alice.address()).await;
-    let cookies = alice.cookie_field();
-    let head = format!("{request_line}\r\nHost: app.test\r\nCookie: {cookies}\r\n{fields}\r\n");
-    wire.send(head.as_bytes()).await;
-    wire
-}
-
 #[rstest]
 #[case::quiet("/sse?count=1000000&interval_ms=3600000")]
 #[case::lively("/sse?count=1000000&interval_ms=1")]
@@ -176,7 +166,7 @@ async fn streaming(alice: &Browser, request_line: &str, fields: &str) -> Wire {
 async fn whoever_is_taken_off_the_list_loses_their_downloads(#[case] target: &str) {
     let mut stage = Stage::start().await;
     let alice = stage.logged_in(ALICE).await;
-    let mut wire = streaming(&alice, &format!("GET {target} HTTP/1.1"), "").await;
+    let mut wire = alice.begin(&format!("GET {target}"), "").await;
     assert_eq!(wire.head().await.unwrap().status, 200);
     stage
         .sidecar
@@ -189,9 +179,9 @@ async fn whoever_is_taken_off_the_list_loses_their_downloads(#[case] target: &st
 async fn a_sign_out_cuts_what_a_copy_of_the_session_still_reads_and_leaves_others_alone() {
     let stage = Stage::start().await;
     let (alice, again) = (stage.logged_in(ALICE).await, stage.logged_in(ALICE).await);
-    let request = "GET /sse?count=1000000&interval_ms=5 HTTP/1.1";
-    let mut stolen = streaming(&alice.thief(), request, "").await;
-    let mut other = streaming(&again, request, "").await;
+    let request = "GET /sse?count=1000000&interval_ms=5";
+    let mut stolen = alice.thief().begin(request, "").await;
+    let mut other = again.begin(request, "").await;
     for wire in [&mut stolen, &mut other] {
         assert_eq!(wire.head().await.unwrap().status, 200);
     }
@@ -206,8 +196,8 @@ async fn a_sign_out_cuts_what_a_copy_of_the_session_still_reads_and_leaves_other
 async fn whoever_is_taken_off_the_list_loses_their_uploads() {
     let mut stage = Stage::start().await;
     let alice = stage.logged_in(ALICE).await;
-    let line = "POST /upload HTTP/1.1";
-    let mut wire = streaming(&alice, line, "Transfer-Encoding: chunked\r\n").await;
+    let chunked = "Transfer-Encoding: chunked\r\n";
+    let mut wire = alice.begin("POST /upload", chunked).await;
     wire.send(b"5\r\nhello\r\n").await;
     eventually("the upload to reach the workload", async || {
         (stage.upstream().requests() > 0).then_some(())
