@@ -1,0 +1,455 @@
+//! Where grants lie: SQLite in a file, or PostgreSQL.
+//!
+//! Every write of a grant says which version it was made from, and fails if that is no longer the one
+//! that is there. So no lock is held while anybody waits for an issuer, and what a replica that stood
+//! still writes too late is noticed. Both databases run the same statements.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use sqlx::any::{AnyArguments, AnyConnectOptions, AnyPoolOptions, AnyRow};
+use sqlx::query::Query;
+use sqlx::{Any, AnyPool, Executor, Row};
+
+use crate::grant::{Digest, Grant, Kind, Owner, Reason, SealedTokens, State, User};
+use crate::keyring::KeyId;
+use crate::progress::{Attempt, Moment, Progress};
+
+/// A database.
+#[derive(Clone, Debug)]
+pub struct Store {
+    pool: AnyPool,
+}
+
+impl Store {
+    /// Opens the database at `url` (`sqlite:<path>`, created if there is none, or `postgres://…`), and
+    /// brings its tables to the newest form.
+    ///
+    /// # Errors
+    /// [`StoreError`]. A database that a newer vault wrote is refused.
+    pub async fn open(url: &str) -> Result<Self, StoreError> {
+        sqlx::any::install_default_drivers();
+        let is_sqlite = url.starts_with("sqlite:");
+        let url = if is_sqlite && !url.contains('?') {
+            format!("{url}?mode=rwc")
+        } else {
+            url.to_owned()
+        };
+        let options = AnyConnectOptions::from_str(&url).map_err(StoreError::Url)?;
+        let pool = AnyPoolOptions::new()
+            .max_connections(if is_sqlite { 4 } else { 16 })
+            .acquire_timeout(ACQUIRE)
+            .after_connect(move |connection, _| {
+                Box::pin(async move {
+                    if is_sqlite {
+                        connection.execute(SQLITE_SETTINGS).await?;
+                    }
+                    Ok(())
+                })
+            })
+            .connect_with(options)
+            .await
+            .map_err(StoreError::Connect)?;
+        let migrations = if is_sqlite { &SQLITE } else { &POSTGRESQL };
+        migrations.run(&pool).await.map_err(StoreError::Migrate)?;
+        Ok(Self { pool })
+    }
+
+    /// The seeds, wrapped.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn seeds(&self) -> Result<Vec<(KeyId, Vec<u8>)>, StoreError> {
+        let rows = sqlx::query("SELECT id, wrapped FROM seeds ORDER BY id")
+            .fetch_all(&self.pool)
+            .await
+            .map_err(StoreError::Query)?;
+        rows.iter()
+            .map(|row| {
+                let id: String = row.try_get("id").map_err(StoreError::Query)?;
+                let id = KeyId::try_from(id).map_err(|_bad| StoreError::Corrupt)?;
+                Ok((id, row.try_get("wrapped").map_err(StoreError::Query)?))
+            })
+            .collect()
+    }
+
+    /// Adds a seed, unless there is one of this id.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn add_seed(&self, id: &KeyId, wrapped: Vec<u8>) -> Result<(), StoreError> {
+        sqlx::query("INSERT INTO seeds (id, wrapped) VALUES ($1, $2) ON CONFLICT (id) DO NOTHING")
+            .bind(id.as_str().to_owned())
+            .bind(wrapped)
+            .execute(&self.pool)
+            .await
+            .map_err(StoreError::Query)?;
+        Ok(())
+    }
+
+    /// The grant of this id.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn grant(&self, id: &str) -> Result<Option<Grant>, StoreError> {
+        let row = sqlx::query("SELECT * FROM grants WHERE id = $1")
+            .bind(id.to_owned())
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(StoreError::Query)?;
+        row.as_ref().map(read).transpose()
+    }
+
+    /// The grant of this owner.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn find(&self, owner: &Owner) -> Result<Option<Grant>, StoreError> {
+        let row = sqlx::query(
+            "SELECT * FROM grants WHERE tenant = $1 AND user_issuer = $2 AND user_subject = $3 \
+             AND issuer = $4 AND client_id = $5 AND resource = $6",
+        )
+        .bind(owner.tenant.clone())
+        .bind(owner.user.issuer.clone())
+        .bind(owner.user.subject.clone())
+        .bind(owner.issuer.clone())
+        .bind(owner.client_id.clone())
+        .bind(owner.resource.clone())
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(StoreError::Query)?;
+        row.as_ref().map(read).transpose()
+    }
+
+    /// What `user` let the workload `tenant` do.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn grants_of(&self, tenant: &str, user: &User) -> Result<Vec<Grant>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT * FROM grants WHERE tenant = $1 AND user_issuer = $2 AND user_subject = $3 \
+             ORDER BY resource",
+        )
+        .bind(tenant.to_owned())
+        .bind(user.issuer.clone())
+        .bind(user.subject.clone())
+        .fetch_all(&self.pool)
+        .await
+        .map_err(StoreError::Query)?;
+        rows.iter().map(read).collect()
+    }
+
+    /// Adds a grant, unless its owner has one. Whether it was added.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn insert(&self, grant: &Grant) -> Result<bool, StoreError> {
+        let added = bind(sqlx::query(INSERT), grant)
+            .execute(&self.pool)
+            .await
+            .map_err(StoreError::Query)?;
+        Ok(added.rows_affected() == 1)
+    }
+
+    /// Writes a grant in place of its version `from`. Whether that version was still there.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn replace(&self, grant: &Grant, from: u64) -> Result<bool, StoreError> {
+        let changed = bind(sqlx::query(REPLACE), grant)
+            .bind(integer(from))
+            .execute(&self.pool)
+            .await
+            .map_err(StoreError::Query)?;
+        Ok(changed.rows_affected() == 1)
+    }
+
+    /// Up to `limit` grants of `issuer` that are due: the longest overdue of every workload first, then
+    /// the second of every workload, so that none waits for the crowd of another. Costs as much as there
+    /// is due.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn due(
+        &self,
+        issuer: &str,
+        now: Moment,
+        limit: u32,
+    ) -> Result<Vec<String>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT id FROM (SELECT id, due_at, row_number() OVER (PARTITION BY tenant ORDER BY due_at) AS turn \
+             FROM grants WHERE issuer = $1 AND due_at IS NOT NULL AND due_at <= $2 AND lease_until <= $2) AS due \
+             ORDER BY turn, due_at LIMIT $3",
+        )
+        .bind(issuer.to_owned())
+        .bind(milliseconds(now))
+        .bind(i64::from(limit))
+        .fetch_all(&self.pool)
+        .await
+        .map_err(StoreError::Query)?;
+        rows.iter()
+            .map(|row| row.try_get("id").map_err(StoreError::Query))
+            .collect()
+    }
+
+    /// When the next grant of `issuer` is due.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn next_due(&self, issuer: &str) -> Result<Option<Moment>, StoreError> {
+        let row = sqlx::query(
+            "SELECT due_at FROM grants WHERE issuer = $1 AND due_at IS NOT NULL ORDER BY due_at LIMIT 1",
+        )
+        .bind(issuer.to_owned())
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(StoreError::Query)?;
+        row.map(|row| row.try_get("due_at").map(moment).map_err(StoreError::Query))
+            .transpose()
+    }
+
+    /// Up to `limit` grants whose secrets are not under `key`.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn not_under(&self, key: &KeyId, limit: u32) -> Result<Vec<Grant>, StoreError> {
+        let rows = sqlx::query("SELECT * FROM grants WHERE key_id <> $1 LIMIT $2")
+            .bind(key.as_str().to_owned())
+            .bind(i64::from(limit))
+            .fetch_all(&self.pool)
+            .await
+            .map_err(StoreError::Query)?;
+        rows.iter().map(read).collect()
+    }
+
+    /// How many grants are in which state.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn counts(&self) -> Result<Vec<(State, u64)>, StoreError> {
+        let rows = sqlx::query("SELECT state, count(*) AS n FROM grants GROUP BY state")
+            .fetch_all(&self.pool)
+            .await
+            .map_err(StoreError::Query)?;
+        rows.iter()
+            .map(|row| {
+                let word: String = row.try_get("state").map_err(StoreError::Query)?;
+                let n: i64 = row.try_get("n").map_err(StoreError::Query)?;
+                let state = State::parse(&word).ok_or(StoreError::Corrupt)?;
+                Ok((state, n.unsigned_abs()))
+            })
+            .collect()
+    }
+}
+
+/// The columns of [`INSERT`] and [`REPLACE`], in their order.
+fn bind<'q>(query: Query<'q, Any, AnyArguments>, grant: &Grant) -> Query<'q, Any, AnyArguments> {
+    let Grant {
+        id,
+        owner:
+            Owner {
+                tenant,
+                user,
+                issuer,
+                client_id,
+                resource,
+            },
+        kind,
+        scopes,
+        state,
+        reason,
+        progress,
+        tokens,
+        issued_at,
+        access_expires_at,
+        due_at,
+        used_at,
+        failures,
+        failing_since,
+    } = grant.clone();
+    let attempt = progress.attempt;
+    query
+        .bind(id)
+        .bind(tenant)
+        .bind(user.issuer)
+        .bind(user.subject)
+        .bind(issuer)
+        .bind(client_id)
+        .bind(resource)
+        .bind(kind.as_str().to_owned())
+        .bind(scopes.join(" "))
+        .bind(state.as_str().to_owned())
+        .bind(reason.map(|reason| reason.as_str().to_owned()))
+        .bind(integer(progress.version))
+        .bind(tokens.key_id)
+        .bind(tokens.refresh)
+        .bind(tokens.access)
+        .bind(progress.token.map(|digest| digest.to_vec()))
+        .bind(progress.parent.map(|digest| digest.to_vec()))
+        .bind(milliseconds(progress.sent_at))
+        .bind(milliseconds(issued_at))
+        .bind(milliseconds(access_expires_at))
+        .bind(attempt.map(|attempt| attempt.token.to_vec()))
+        .bind(attempt.map(|attempt| milliseconds(attempt.started_at)))
+        .bind(attempt.map(|attempt| i64::from(attempt.tries)))
+        .bind(milliseconds(progress.lease_until))
+        .bind(due_at.map(milliseconds))
+        .bind(milliseconds(used_at))
+        .bind(i64::from(failures))
+        .bind(failing_since.map(milliseconds))
+}
+
+const INSERT: &str = "INSERT INTO grants (id, tenant, user_issuer, user_subject, issuer, client_id, \
+    resource, kind, scopes, state, reason, version, key_id, refresh_token, access_token, token_digest, \
+    parent_digest, sent_at, issued_at, access_expires_at, attempt_digest, attempt_started_at, \
+    attempt_tries, lease_until, due_at, used_at, failures, failing_since) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, \
+    $21, $22, $23, $24, $25, $26, $27, $28) ON CONFLICT DO NOTHING";
+
+/// What names a grant never changes: what is sealed is bound to it.
+const REPLACE: &str = "UPDATE grants SET kind = $8, scopes = $9, state = $10, reason = $11, \
+    version = $12, key_id = $13, refresh_token = $14, access_token = $15, token_digest = $16, \
+    parent_digest = $17, sent_at = $18, issued_at = $19, access_expires_at = $20, attempt_digest = $21, \
+    attempt_started_at = $22, attempt_tries = $23, lease_until = $24, due_at = $25, used_at = $26, \
+    failures = $27, failing_since = $28 \
+    WHERE id = $1 AND tenant = $2 AND user_issuer = $3 AND user_subject = $4 AND issuer = $5 \
+    AND client_id = $6 AND resource = $7 AND version = $29";
+
+fn read(row: &AnyRow) -> Result<Grant, StoreError> {
+    let row = Columns(row);
+    Ok(Grant {
+        id: row.text("id")?,
+        owner: Owner {
+            tenant: row.text("tenant")?,
+            user: User {
+                issuer: row.text("user_issuer")?,
+                subject: row.text("user_subject")?,
+            },
+            issuer: row.text("issuer")?,
+            client_id: row.text("client_id")?,
+            resource: row.text("resource")?,
+        },
+        kind: row.word("kind", Kind::parse)?,
+        scopes: row
+            .text("scopes")?
+            .split_whitespace()
+            .map(str::to_owned)
+            .collect(),
+        state: row.word("state", State::parse)?,
+        reason: row
+            .get::<Option<String>>("reason")?
+            .map(|word| Reason::parse(&word).ok_or(StoreError::Corrupt))
+            .transpose()?,
+        progress: row.progress()?,
+        tokens: SealedTokens {
+            key_id: row.text("key_id")?,
+            refresh: row.get("refresh_token")?,
+            access: row.get("access_token")?,
+        },
+        issued_at: row.time("issued_at")?,
+        access_expires_at: row.time("access_expires_at")?,
+        due_at: row.get::<Option<i64>>("due_at")?.map(moment),
+        used_at: row.time("used_at")?,
+        failures: row.small("failures")?,
+        failing_since: row.get::<Option<i64>>("failing_since")?.map(moment),
+    })
+}
+
+/// The columns of a row, by name.
+struct Columns<'r>(&'r AnyRow);
+
+impl Columns<'_> {
+    fn get<'c, T>(&'c self, name: &str) -> Result<T, StoreError>
+    where
+        T: sqlx::Decode<'c, Any> + sqlx::Type<Any>,
+    {
+        self.0.try_get(name).map_err(StoreError::Query)
+    }
+
+    fn text(&self, name: &str) -> Result<String, StoreError> {
+        self.get(name)
+    }
+
+    fn word<T>(&self, name: &str, parse: impl Fn(&str) -> Option<T>) -> Result<T, StoreError> {
+        parse(&self.text(name)?).ok_or(StoreError::Corrupt)
+    }
+
+    fn time(&self, name: &str) -> Result<Moment, StoreError> {
+        self.get(name).map(moment)
+    }
+
+    fn small(&self, name: &str) -> Result<u32, StoreError> {
+        u32::try_from(self.get::<i64>(name)?).map_err(|_range| StoreError::Corrupt)
+    }
+
+    fn digest(&self, name: &str) -> Result<Option<Digest>, StoreError> {
+        let digest: Option<Vec<u8>> = self.get(name)?;
+        digest
+            .map(|digest| Digest::try_from(digest).map_err(|_length| StoreError::Corrupt))
+            .transpose()
+    }
+
+    fn progress(&self) -> Result<Progress<Digest>, StoreError> {
+        let attempt = match self.digest("attempt_digest")? {
+            Some(token) => Some(Attempt {
+                token,
+                started_at: self.time("attempt_started_at")?,
+                tries: self.small("attempt_tries")?,
+            }),
+            None => None,
+        };
+        Ok(Progress {
+            version: self.get::<i64>("version")?.unsigned_abs(),
+            token: self.digest("token_digest")?,
+            parent: self.digest("parent_digest")?,
+            sent_at: self.time("sent_at")?,
+            attempt,
+            lease_until: self.time("lease_until")?,
+        })
+    }
+}
+
+/// Milliseconds since 1970, as the columns have them.
+pub(crate) fn milliseconds(moment: Moment) -> i64 {
+    i64::try_from(moment.as_millis()).unwrap_or(i64::MAX)
+}
+
+pub(crate) fn moment(milliseconds: i64) -> Moment {
+    Duration::from_millis(u64::try_from(milliseconds).unwrap_or_default())
+}
+
+fn integer(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+static SQLITE: sqlx::migrate::Migrator = sqlx::migrate!("migrations/sqlite");
+static POSTGRESQL: sqlx::migrate::Migrator = sqlx::migrate!("migrations/postgresql");
+
+/// Every commit is on the disk when it returns, and what is deleted is overwritten.
+const SQLITE_SETTINGS: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
+    PRAGMA secure_delete = ON; PRAGMA busy_timeout = 10000; PRAGMA foreign_keys = ON;";
+/// Whoever waits longer for a connection is told that the store is down.
+const ACQUIRE: Duration = Duration::from_secs(5);
+
+/// Why the store did not do what it was asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database does not answer.
+    #[error("failed to connect to the database")]
+    Connect(#[source] sqlx::Error),
+    /// A row is not what a vault writes.
+    #[error("a row of the database is not what was written there")]
+    Corrupt,
+    /// The tables could not be brought to the newest form.
+    #[error("failed to bring the tables of the database to the newest form")]
+    Migrate(#[source] sqlx::migrate::MigrateError),
+    /// A statement failed.
+    #[error("failed to ask the database")]
+    Query(#[source] sqlx::Error),
+    /// Not an address of a database.
+    #[error("the address of the database is not of the form sqlite:<path> or postgres://…")]
+    Url(#[source] sqlx::Error),
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,253 @@
+//! What both databases must do.
+
+use super::*;
+use crate::grant::digest;
+
+/// A database of its own, in memory of the process or, if `GLOBUS_AUTH_TEST_POSTGRESQL` names a server, there.
+pub(crate) async fn scratch(name: &str) -> (Store, Folder) {
+    let folder = Folder::new(name);
+    let store = Store::open(&folder.url()).await.unwrap();
+    (store, folder)
+}
+
+/// A folder that goes with the test.
+pub(crate) struct Folder(std::path::PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let name = format!("globus-auth-vault-{}-{name}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        drop(std::fs::remove_dir_all(&path));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("sqlite:{}", self.0.join("vault.db").display())
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        drop(std::fs::remove_dir_all(&self.0));
+    }
+}
+
+pub(crate) fn grant(tenant: &str, subject: &str, resource: &str) -> Grant {
+    Grant {
+        id: format!("{tenant}-{subject}-{resource}"),
+        owner: Owner {
+            tenant: tenant.to_owned(),
+            user: User {
+                issuer: "https://auth.globus.org".to_owned(),
+                subject: subject.to_owned(),
+            },
+            issuer: "https://auth.globus.org".to_owned(),
+            client_id: "client".to_owned(),
+            resource: resource.to_owned(),
+        },
+        kind: Kind::AuthorizationCode,
+        scopes: vec!["a".to_owned(), "b".to_owned()],
+        state: State::Active,
+        reason: Some(Reason::InvalidGrant),
+        progress: Progress {
+            version: 1,
+            token: Some(digest(b"rt")),
+            parent: Some(digest(b"parent")),
+            sent_at: Moment::from_millis(1_500),
+            attempt: Some(Attempt {
+                token: digest(b"rt"),
+                started_at: Moment::from_millis(2_500),
+                tries: 3,
+            }),
+            lease_until: Moment::ZERO,
+        },
+        tokens: SealedTokens {
+            key_id: "k1".to_owned(),
+            refresh: Some(b"sealed refresh".to_vec()),
+            access: Some(b"sealed access".to_vec()),
+        },
+        issued_at: Moment::from_secs(10),
+        access_expires_at: Moment::from_secs(20),
+        due_at: Some(Moment::from_secs(15)),
+        used_at: Moment::from_secs(11),
+        failures: 2,
+        failing_since: Some(Moment::from_secs(12)),
+    }
+}
+
+#[tokio::test]
+async fn what_is_written_is_read() {
+    let (store, _folder) = scratch("read").await;
+    let written = grant("ml/app", "alice", "r");
+    assert!(store.insert(&written).await.unwrap());
+    assert_eq!(
+        store.grant(&written.id).await.unwrap(),
+        Some(written.clone())
+    );
+    assert_eq!(
+        store.find(&written.owner).await.unwrap(),
+        Some(written.clone())
+    );
+    let bare = Grant {
+        reason: None,
+        progress: Progress {
+            version: 2,
+            token: None,
+            parent: None,
+            attempt: None,
+            ..written.progress
+        },
+        tokens: SealedTokens {
+            key_id: "k2".to_owned(),
+            refresh: None,
+            access: None,
+        },
+        due_at: None,
+        failing_since: None,
+        ..written
+    };
+    assert!(store.replace(&bare, 1).await.unwrap());
+    assert_eq!(store.grant(&bare.id).await.unwrap(), Some(bare));
+}
+
+#[tokio::test]
+async fn an_owner_has_one_grant() {
+    let (store, _folder) = scratch("owner").await;
+    let first = grant("ml/app", "alice", "r");
+    assert!(store.insert(&first).await.unwrap());
+    let second = Grant {
+        id: "another".to_owned(),
+        ..first.clone()
+    };
+    assert!(!store.insert(&second).await.unwrap());
+    assert_eq!(store.find(&first.owner).await.unwrap(), Some(first));
+}
+
+#[tokio::test]
+async fn only_one_of_many_replaces_a_version() {
+    let (store, _folder) = scratch("cas").await;
+    let before = grant("ml/app", "alice", "r");
+    store.insert(&before).await.unwrap();
+    let attempts = (0..16_u32).map(|failures| {
+        let store = store.clone();
+        let mut after = Grant {
+            failures,
+            ..before.clone()
+        };
+        after.progress.version = 2;
+        tokio::spawn(async move { store.replace(&after, 1).await.unwrap() })
+    });
+    let mut winners = 0;
+    for attempt in attempts.collect::<Vec<_>>() {
+        winners += u32::from(attempt.await.unwrap());
+    }
+    assert_eq!(winners, 1);
+}
+
+#[tokio::test]
+async fn a_grant_is_not_written_into_the_row_of_another() {
+    let (store, _folder) = scratch("identity").await;
+    let alice = grant("ml/app", "alice", "r");
+    store.insert(&alice).await.unwrap();
+    let mut stolen = Grant {
+        owner: grant("ml/app", "bob", "r").owner,
+        ..alice.clone()
+    };
+    stolen.progress.version = 2;
+    assert!(!store.replace(&stolen, 1).await.unwrap());
+    assert_eq!(store.grant(&alice.id).await.unwrap(), Some(alice));
+}
+
+#[tokio::test]
+async fn what_is_due_is_found_in_turn_and_nothing_else() {
+    let (store, _folder) = scratch("due").await;
+    let due = |tenant: &str, subject: &str, at: u64| Grant {
+        due_at: Some(Moment::from_secs(at)),
+        ..grant(tenant, subject, "r")
+    };
+    for grant in [
+        due("crowd/app", "a", 1),
+        due("crowd/app", "b", 2),
+        due("crowd/app", "c", 3),
+        due("single/app", "a", 9),
+        due("late/app", "a", 11),
+        Grant {
+            due_at: None,
+            ..grant("none/app", "a", "r")
+        },
+    ] {
+        store.insert(&grant).await.unwrap();
+    }
+    let mut leased = due("leased/app", "a", 1);
+    leased.progress.lease_until = Moment::from_secs(11);
+    store.insert(&leased).await.unwrap();
+    let found = |limit| store.due("https://auth.globus.org", Moment::from_secs(10), limit);
+    assert_eq!(
+        found(10).await.unwrap(),
+        [
+            "crowd/app-a-r",
+            "single/app-a-r",
+            "crowd/app-b-r",
+            "crowd/app-c-r"
+        ]
+    );
+    assert_eq!(found(2).await.unwrap(), ["crowd/app-a-r", "single/app-a-r"]);
+    assert!(
+        store
+            .due("other", Moment::from_secs(10), 9)
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    let next = store.next_due("https://auth.globus.org").await.unwrap();
+    assert_eq!(next, Some(Moment::from_secs(1)));
+}
+
+#[tokio::test]
+async fn grants_are_listed_by_user_and_key_and_counted_by_state() {
+    let (store, _folder) = scratch("lists").await;
+    for (tenant, subject, resource) in [
+        ("ml/app", "alice", "r"),
+        ("ml/app", "alice", "s"),
+        ("ml/app", "bob", "r"),
+        ("other/app", "alice", "r"),
+    ] {
+        store
+            .insert(&grant(tenant, subject, resource))
+            .await
+            .unwrap();
+    }
+    let alice = grant("ml/app", "alice", "r").owner.user;
+    let listed = store.grants_of("ml/app", &alice).await.unwrap();
+    assert_eq!(
+        listed
+            .iter()
+            .map(|grant| &*grant.owner.resource)
+            .collect::<Vec<_>>(),
+        ["r", "s"]
+    );
+    let key = |id: &str| KeyId::try_from(id.to_owned()).unwrap();
+    assert_eq!(store.not_under(&key("k2"), 3).await.unwrap().len(), 3);
+    assert_eq!(store.not_under(&key("k1"), 3).await.unwrap().len(), 0);
+    assert_eq!(store.counts().await.unwrap(), [(State::Active, 4)]);
+}
+
+#[tokio::test]
+async fn a_seed_is_added_once() {
+    let (store, _folder) = scratch("seeds").await;
+    let id = KeyId::try_from("k1".to_owned()).unwrap();
+    store.add_seed(&id, b"first".to_vec()).await.unwrap();
+    store.add_seed(&id, b"second".to_vec()).await.unwrap();
+    assert_eq!(store.seeds().await.unwrap(), [(id, b"first".to_vec())]);
+}
+
+#[tokio::test]
+async fn a_database_is_opened_again_with_all_that_is_in_it() {
+    let (store, folder) = scratch("again").await;
+    let written = grant("ml/app", "alice", "r");
+    store.insert(&written).await.unwrap();
+    store.pool.close().await;
+    let again = Store::open(&folder.url()).await.unwrap();
+    assert_eq!(again.grant(&written.id).await.unwrap(), Some(written));
+}
