@@ -16,10 +16,10 @@ use quick_cache::sync::Cache;
 
 use crate::decide::Credentials;
 use crate::globus::{GlobusError, GroupsOfBearer, Introspected, consent_to_groups};
-use crate::key_source::KeySource;
 use crate::live::Tools;
 use crate::provider::Provider;
 use crate::rules::Rules;
+use globus_auth_core::runtime::key_source::KeySource;
 use globus_auth_core::runtime::telemetry::Chain;
 
 /// Decides what a bearer token is worth.

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `app` | the order in which a request is treated |
 //! | `decide`, `rules`, `intent`, `headers`, `identity_headers`, `cookie`, `redirect`, `listeners`, `websocket` | pure rules |
-//! | `authenticate`, `bearer`, `provider`, `globus`, `key_source`, `refreshed` | who it is |
+//! | `authenticate`, `bearer`, `provider`, `globus` | who it is |
 //! | `login`, `step_up`, `backchannel`, `endpoints`, `answers`, `pages` | what is answered by us |
 //! | `forward`, `workload`, `multiplexed`, `origin`, `tunnel`, `limits`, `watched`, `workload_refusal` | what is answered by the workload |
 //! | `live`, `reload` | the configuration in force |
@@ -29,7 +29,6 @@ mod globus;
 mod headers;
 mod identity_headers;
 mod intent;
-mod key_source;
 mod limits;
 mod listeners;
 mod live;
@@ -44,7 +43,6 @@ mod pages;
 mod probe;
 mod provider;
 mod redirect;
-mod refreshed;
 mod reload;
 mod report;
 mod rules;

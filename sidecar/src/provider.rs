@@ -23,9 +23,9 @@ use url::Url;
 
 use crate::SIGN_IN_PATH;
 use crate::globus::{Globus, GlobusError, Introspected};
-use crate::key_source::{FetchError, KeySource, MAX_AGE, get};
-use crate::refreshed::Refreshed;
 use crate::rules::Rules;
+use globus_auth_core::runtime::key_source::{FetchError, KeySource, MAX_AGE, get};
+use globus_auth_core::runtime::refreshed::Refreshed;
 
 /// One provider and our client there. Discovered at the first login, so that a sidecar starts, and
 /// serves the sessions that exist, while the provider is down.

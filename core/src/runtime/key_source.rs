@@ -3,24 +3,25 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use globus_auth_core::oauth::jwks::{BadKeySet, KeySet};
-use globus_auth_core::oauth::metadata::{self, BadMetadata};
-use globus_auth_core::runtime::http_client::{HttpClient, SendError};
-use globus_auth_core::url::Issuer;
+use super::http_client::{HttpClient, SendError};
+use crate::oauth::jwks::{BadKeySet, KeySet};
+use crate::oauth::metadata::{self, BadMetadata};
+use crate::url::Issuer;
 use http::{Request, StatusCode};
 
-use crate::refreshed::Refreshed;
+use super::refreshed::Refreshed;
 
 /// Where the keys of one issuer come from.
 #[derive(Debug)]
-pub(crate) struct KeySource {
+pub struct KeySource {
     issuer: Issuer,
     http: HttpClient,
     keys: Refreshed<KeySet, FetchError>,
 }
 
 impl KeySource {
-    pub(crate) fn new(issuer: Issuer, http: HttpClient) -> Self {
+    /// The keys of `issuer`; nothing is fetched yet.
+    pub fn new(issuer: Issuer, http: HttpClient) -> Self {
         Self {
             issuer,
             http,
@@ -33,7 +34,7 @@ impl KeySource {
     ///
     /// # Errors
     /// `Ok(Err(…))` if the token is bad, `Err` if there are no keys to tell.
-    pub(crate) async fn verify<T, E>(
+    pub async fn verify<T, E>(
         &self,
         verify: impl Fn(&KeySet) -> Result<T, E>,
         may_change: impl Fn(&E) -> bool,
@@ -64,7 +65,7 @@ impl KeySource {
 ///
 /// # Errors
 /// [`FetchError`].
-pub(crate) async fn get(http: &HttpClient, address: &str) -> Result<Vec<u8>, FetchError> {
+pub async fn get(http: &HttpClient, address: &str) -> Result<Vec<u8>, FetchError> {
     let request = Request::get(address)
         .header(http::header::ACCEPT, "application/json")
         .body(Vec::new())
@@ -79,22 +80,30 @@ pub(crate) async fn get(http: &HttpClient, address: &str) -> Result<Vec<u8>, Fet
 }
 
 /// Keys are read again after an hour, so that one that the issuer withdrew stops counting.
-pub(crate) const MAX_AGE: Duration = Duration::from_hours(1);
+pub const MAX_AGE: Duration = Duration::from_hours(1);
 /// A token with an unknown key or a wrong signature, which anybody can make up, causes at most one fetch
 /// in this time.
 const MIN_AGE: Duration = Duration::from_secs(10);
 
 /// Why a document of an issuer could not be had.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum FetchError {
+pub enum FetchError {
+    /// Not an address.
     #[error("failed to make a request of the address")]
     Address(#[source] http::Error),
+    /// No keys in it.
     #[error("the key set cannot be used")]
     BadKeySet(#[source] BadKeySet),
+    /// Not of this issuer.
     #[error("the discovery document cannot be used")]
     BadMetadata(#[source] BadMetadata),
+    /// No answer.
     #[error("failed to reach the provider")]
     Send(#[source] SendError),
+    /// Not 200.
     #[error("the provider answered with status {status}")]
-    Status { status: StatusCode },
+    Status {
+        /// The status.
+        status: StatusCode,
+    },
 }

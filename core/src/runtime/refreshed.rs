@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 /// What was fetched last, and when.
 #[derive(Debug)]
-pub(crate) struct Refreshed<T, E> {
+pub struct Refreshed<T, E> {
     current: ArcSwapOption<Fetched<T>>,
     /// Held while fetching, so that many requests cause one fetch. Holds the last failure.
     last_failure: Mutex<Option<Failure<E>>>,
@@ -44,7 +44,7 @@ impl<T, E: std::error::Error> Refreshed<T, E> {
     ///
     /// # Errors
     /// The last failure, if there is no value at all.
-    pub(crate) async fn get(
+    pub async fn get(
         &self,
         max_age: Duration,
         fetch: impl AsyncFnOnce() -> Result<T, E>,
@@ -85,7 +85,7 @@ impl<T, E: std::error::Error> Refreshed<T, E> {
     }
 
     /// The value that was fetched last, if any; nothing is fetched for it.
-    pub(crate) fn last(&self) -> Option<Arc<T>> {
+    pub fn last(&self) -> Option<Arc<T>> {
         self.younger_than(Duration::MAX)
     }
 
