@@ -9,6 +9,7 @@
 //! | who somebody is | [`identity`], [`email`] |
 //! | what a browser carries | [`session`], [`transaction`], sealed by [`sealer`] |
 //! | what operator and sidecar tell each other | [`sidecar_config`], [`probe`], [`report`], [`ended`] |
+//! | what the vault is told and asked | [`vault_config`], [`vault_api`] |
 //! | what programs tell each other about a request | [`trace_context`] |
 //! | addresses, time, randomness | [`url`], [`clock`], [`random`] |
 
@@ -28,6 +29,8 @@ pub mod sidecar_config;
 pub mod trace_context;
 pub mod transaction;
 pub mod url;
+pub mod vault_api;
+pub mod vault_config;
 
 #[cfg(test)]
 mod fuzz;

@@ -443,24 +443,7 @@ impl SidecarConfig {
     /// # Errors
     /// [`BadConfig`], which names the member and never its value.
     pub fn parse(json: &[u8]) -> Result<Self, BadConfig> {
-        let mut deserializer = serde_json::Deserializer::from_slice(json);
-        let config: Self =
-            serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
-                let path = error.path().to_string();
-                match missing_member(error.inner()) {
-                    Some(name) => BadConfig::Parse {
-                        path: match path.as_str() {
-                            "." => name,
-                            parent => format!("{parent}.{name}"),
-                        },
-                        category: "lacks a member",
-                    },
-                    None => BadConfig::Parse {
-                        path,
-                        category: category(error.inner()),
-                    },
-                }
-            })?;
+        let config: Self = parse(json)?;
         if config.version == VERSION {
             Ok(config)
         } else {
@@ -469,6 +452,30 @@ impl SidecarConfig {
             })
         }
     }
+}
+
+/// Reads a configuration of any kind.
+///
+/// # Errors
+/// [`BadConfig::Parse`], which names the member and never its value.
+pub(crate) fn parse<T: de::DeserializeOwned>(json: &[u8]) -> Result<T, BadConfig> {
+    let mut deserializer = serde_json::Deserializer::from_slice(json);
+    serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        let path = error.path().to_string();
+        match missing_member(error.inner()) {
+            Some(name) => BadConfig::Parse {
+                path: match path.as_str() {
+                    "." => name,
+                    parent => format!("{parent}.{name}"),
+                },
+                category: "lacks a member",
+            },
+            None => BadConfig::Parse {
+                path,
+                category: category(error.inner()),
+            },
+        }
+    })
 }
 
 /// Names a configuration by its text: what the operator rendered last, what a sidecar has in force.
@@ -508,7 +515,7 @@ pub enum BadConfig {
     },
     /// Written by an operator of another generation.
     #[error(
-        "the configuration has version {found}, this sidecar reads version {VERSION} only; restart the pod to get the sidecar that fits the operator"
+        "the configuration has version {found}, this program reads version {VERSION} only; restart the pod to get the program that fits the operator"
     )]
     Version {
         /// Its version.

@@ -55,6 +55,11 @@ impl Store {
         Ok(Self { pool })
     }
 
+    /// Lets go of the database.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+
     /// The seeds, wrapped.
     ///
     /// # Errors

@@ -18,6 +18,8 @@ pub struct ProviderMetadata {
     pub userinfo_endpoint: Option<Url>,
     /// Where a browser goes to log out (OpenID Connect RP-Initiated Logout §2.1).
     pub end_session_endpoint: Option<Url>,
+    /// Where a token is taken back (RFC 7009 §2).
+    pub revocation_endpoint: Option<Url>,
     /// How the client shows its secret at the token endpoint.
     pub client_authentication: ClientAuthentication,
     /// Whether the authorization response carries `iss` (RFC 9207 §3); then it must.
@@ -40,6 +42,7 @@ struct Document {
     token_endpoint: String,
     userinfo_endpoint: Option<String>,
     end_session_endpoint: Option<String>,
+    revocation_endpoint: Option<String>,
     token_endpoint_auth_methods_supported: Option<Vec<String>>,
     #[serde(default)]
     authorization_response_iss_parameter_supported: bool,
@@ -74,6 +77,10 @@ impl ProviderMetadata {
             end_session_endpoint: document
                 .end_session_endpoint
                 .map(|text| endpoint("end_session_endpoint", &text))
+                .transpose()?,
+            revocation_endpoint: document
+                .revocation_endpoint
+                .map(|text| endpoint("revocation_endpoint", &text))
                 .transpose()?,
             client_authentication: client_authentication(
                 document.token_endpoint_auth_methods_supported.as_deref(),

@@ -1,0 +1,249 @@
+//! The contract between sidecar and vault: JSON over TLS, each request with the pod's ServiceAccount
+//! token for [`audience`].
+//!
+//! No answer has a refresh token. Whoever asks for what is not there and whoever asks for what is not
+//! theirs get the same answer.
+
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize, Serializer};
+
+use crate::oauth::globus::requirements::SessionRequirements;
+
+/// Hands over the code of a login: [`LoginRequest`] → [`LoginResponse`].
+pub const LOGINS: &str = "/v1/logins";
+/// Trades the session that a browser holds for a handle of this pod: [`SessionRequest`] →
+/// [`SessionResponse`].
+pub const SESSIONS: &str = "/v1/sessions";
+/// Ends a session: [`SessionRequest`] → nothing.
+pub const SESSIONS_END: &str = "/v1/sessions/end";
+/// An access token for a user: [`TokenRequest`] → [`TokenAnswer`].
+pub const TOKENS: &str = "/v1/tokens";
+/// What a user has connected: [`ConnectionsRequest`] → [`ConnectionsResponse`].
+pub const CONNECTIONS: &str = "/v1/connections";
+/// Takes back what a user has connected: [`DisconnectRequest`] → nothing.
+pub const DISCONNECT: &str = "/v1/connections/disconnect";
+
+/// The audience of ServiceAccount tokens for a vault.
+pub fn audience(namespace: &str, name: &str) -> String {
+    format!("tokenvault.{name}.{namespace}")
+}
+
+/// A code that a browser brought back.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct LoginRequest {
+    /// The issuer that gave it.
+    pub issuer: String,
+    /// The client to which it gave it: one of the vault's.
+    pub client_id: String,
+    /// The redirect address of the authorization request (RFC 6749 §4.1.3).
+    pub redirect_uri: String,
+    /// The code.
+    #[serde(serialize_with = "expose")]
+    pub code: SecretString,
+    /// The verifier of its challenge (RFC 7636 §4.5).
+    #[serde(serialize_with = "expose")]
+    pub code_verifier: SecretString,
+    /// What the ID token must repeat.
+    #[serde(serialize_with = "expose")]
+    pub nonce: SecretString,
+}
+
+/// A login that worked.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LoginResponse {
+    /// The ID token, which the vault has verified.
+    #[serde(serialize_with = "expose")]
+    pub id_token: SecretString,
+    /// For the userinfo endpoint.
+    #[serde(serialize_with = "expose")]
+    pub access_token: SecretString,
+    /// For services of the issuer that the login itself asks, such as Globus Groups.
+    pub other_tokens: Vec<OtherToken>,
+    /// Names the login to the vault: 16 bytes in base64url. The browser holds it, sealed.
+    #[serde(serialize_with = "expose")]
+    pub session: SecretString,
+}
+
+/// An access token for a further resource server.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OtherToken {
+    /// Whom it is for.
+    pub resource_server: String,
+    /// The token.
+    #[serde(serialize_with = "expose")]
+    pub access_token: SecretString,
+}
+
+/// The session that a browser holds.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct SessionRequest {
+    /// 16 bytes in base64url.
+    #[serde(serialize_with = "expose")]
+    pub session: SecretString,
+}
+
+/// What this pod may use for a session.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SessionResponse {
+    /// 32 bytes in base64url. Of no use in another pod.
+    #[serde(serialize_with = "expose")]
+    pub handle: SecretString,
+}
+
+/// Asks for an access token of the user of a session.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct TokenRequest {
+    /// From [`SessionResponse`].
+    #[serde(serialize_with = "expose")]
+    pub handle: SecretString,
+    /// For whom the token must be good.
+    pub resource_server: String,
+    /// What it must allow, at least.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scopes: Vec<String>,
+    /// The token that the resource server did not accept, if that is why another is asked for: the first
+    /// 16 bytes of its SHA-256 in base64url.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rejected: Option<String>,
+}
+
+/// What a token request gets, if the vault works.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case", tag = "result")]
+pub enum TokenAnswer {
+    /// A token.
+    Token(Token),
+    /// Only the user can help, by a login that asks for this.
+    ReauthenticationRequired {
+        /// The scopes that are missing, or all of them if the grant is gone.
+        scopes: Vec<String>,
+        /// What the login session must have.
+        #[serde(default, skip_serializing_if = "SessionRequirements::is_empty")]
+        requirements: SessionRequirements,
+    },
+}
+
+/// An access token.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Token {
+    /// The token (RFC 6750).
+    #[serde(serialize_with = "expose")]
+    pub access_token: SecretString,
+    /// For how long it is good from now on, seconds.
+    pub expires_in: u64,
+    /// What it allows.
+    pub scopes: Vec<String>,
+}
+
+impl Token {
+    /// For how long it is good from now on.
+    pub const fn lifetime(&self) -> Duration {
+        Duration::from_secs(self.expires_in)
+    }
+}
+
+/// Asks what a user has connected.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct ConnectionsRequest {
+    /// From [`SessionResponse`].
+    #[serde(serialize_with = "expose")]
+    pub handle: SecretString,
+}
+
+/// What a user has connected.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConnectionsResponse {
+    /// One for each resource server.
+    pub connections: Vec<Connection>,
+}
+
+/// A service that a workload may use as the user.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Connection {
+    /// The service.
+    pub resource_server: String,
+    /// What it allows.
+    pub scopes: Vec<String>,
+    /// `active`, `degraded` or `needs_reauthentication`.
+    pub state: String,
+    /// Until when the present access token is good, seconds since 1970.
+    pub expires_at: u64,
+    /// Whether it is renewed without the user.
+    pub is_renewed: bool,
+}
+
+/// Takes back what a user has connected.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct DisconnectRequest {
+    /// From [`SessionResponse`].
+    #[serde(serialize_with = "expose")]
+    pub handle: SecretString,
+    /// The service.
+    pub resource_server: String,
+}
+
+/// What everybody hears who asks for what is not theirs, or not there.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Refusal {
+    /// `unauthenticated` (401), `forbidden` (403), `invalid_request` (400), `unavailable` (503).
+    pub error: String,
+}
+
+/// Names a token without showing it: for [`TokenRequest::rejected`].
+pub fn fingerprint(token: &SecretString) -> String {
+    use base64::Engine;
+    let bytes = token.expose_secret().as_bytes();
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
+    let (short, _rest) = digest.as_ref().split_at(16);
+    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(short)
+}
+
+fn expose<S: Serializer>(secret: &SecretString, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(secret.expose_secret())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_and_shows_nothing() {
+        let request = TokenRequest {
+            handle: "canary".into(),
+            resource_server: "transfer".to_owned(),
+            scopes: vec![],
+            rejected: Some(fingerprint(&"token".into())),
+        };
+        assert!(!format!("{request:?}").contains("canary"));
+        let text = serde_json::to_string(&request).unwrap();
+        let read: TokenRequest = serde_json::from_str(&text).unwrap();
+        assert_eq!(read.handle.expose_secret(), "canary");
+        assert_eq!(read.rejected, request.rejected);
+    }
+
+    #[test]
+    fn a_fingerprint_is_short_and_of_the_token() {
+        let of = |token: &str| fingerprint(&token.into());
+        assert_eq!(of("a"), of("a"));
+        assert_ne!(of("a"), of("b"));
+        assert_eq!(of("a").len(), 22);
+    }
+
+    #[test]
+    fn two_vaults_have_two_audiences() {
+        assert_eq!(audience("auth", "alcf"), "tokenvault.alcf.auth");
+    }
+}

@@ -1,0 +1,194 @@
+//! The contract between operator and vault: the configuration of one vault, as the operator writes it
+//! into a Secret.
+
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize, Serializer};
+
+use crate::sidecar_config::{BadConfig, LogLevel, ProviderKind, parse};
+use crate::url::Issuer as IssuerUrl;
+
+/// The file in the mounted Secret.
+pub const FILE_NAME: &str = "vault.json";
+/// The only format there is.
+pub const VERSION: u32 = 1;
+
+/// The configuration of one vault. An unknown member is refused: it may be a rule.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct VaultConfig {
+    /// [`VERSION`].
+    pub version: u32,
+    /// The resource that this was rendered from.
+    pub vault: VaultReference,
+    /// Where tokens come from.
+    pub issuers: Vec<Issuer>,
+    /// Who may ask for what. Empty: nobody.
+    pub consumers: Vec<Consumer>,
+    /// When tokens are refreshed.
+    pub refresh: Refresh,
+    /// Which log lines to write.
+    pub log_level: LogLevel,
+}
+
+/// Names a `TokenVault`.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct VaultReference {
+    /// `metadata.namespace`.
+    pub namespace: String,
+    /// `metadata.name`.
+    pub name: String,
+}
+
+/// An issuer, and our client there.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Issuer {
+    /// What it is called in the resource.
+    pub name: String,
+    /// Which provider's ways to expect.
+    pub kind: ProviderKind,
+    /// The issuer identifier.
+    pub issuer: IssuerUrl,
+    /// Our client id.
+    pub client_id: String,
+    /// Our client secret.
+    #[serde(serialize_with = "expose")]
+    pub client_secret: SecretString,
+    /// What it does with a refresh token that was redeemed.
+    pub rotation: Rotation,
+    /// Requests per second that it is asked at most.
+    pub requests_per_second: u32,
+}
+
+/// What an issuer does with a refresh token that was redeemed.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", tag = "type")]
+pub enum Rotation {
+    /// It stays good.
+    Never,
+    /// A new one takes its place.
+    #[serde(rename_all = "camelCase")]
+    Rotates {
+        /// For so many seconds after its first use the old one is good, too.
+        grace_seconds: u32,
+    },
+}
+
+/// Workloads that may ask for tokens of users who logged in there.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Consumer {
+    /// Their namespace.
+    pub namespace: String,
+    /// Their ServiceAccount; `*` is every one of the namespace.
+    pub service_account: String,
+    /// The resource servers for whose tokens they may ask.
+    pub resource_servers: Vec<String>,
+}
+
+/// When tokens are refreshed.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Refresh {
+    /// A grant that nobody uses is refreshed within so many seconds.
+    pub keep_alive_seconds: u64,
+    /// Refreshes under way at one issuer at a time.
+    pub max_concurrent_per_issuer: u32,
+}
+
+impl VaultConfig {
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// [`BadConfig`], which names the member and never its value.
+    pub fn parse(json: &[u8]) -> Result<Self, BadConfig> {
+        let config: Self = parse(json)?;
+        if config.version == VERSION {
+            Ok(config)
+        } else {
+            Err(BadConfig::Version {
+                found: config.version,
+            })
+        }
+    }
+
+    /// Whether pods of `service_account` in `namespace` may ask for tokens of `resource_server`.
+    pub fn allows(&self, namespace: &str, service_account: &str, resource_server: &str) -> bool {
+        self.consumers.iter().any(|consumer| {
+            consumer.is(namespace, service_account)
+                && consumer
+                    .resource_servers
+                    .iter()
+                    .any(|one| one == resource_server)
+        })
+    }
+
+    /// Whether pods of `service_account` in `namespace` may ask for anything.
+    pub fn knows(&self, namespace: &str, service_account: &str) -> bool {
+        self.consumers
+            .iter()
+            .any(|consumer| consumer.is(namespace, service_account))
+    }
+}
+
+impl Consumer {
+    fn is(&self, namespace: &str, service_account: &str) -> bool {
+        self.namespace == namespace
+            && (self.service_account == "*" || self.service_account == service_account)
+    }
+}
+
+fn expose<S: Serializer>(secret: &SecretString, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(secret.expose_secret())
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::json;
+
+    use super::*;
+
+    fn config() -> VaultConfig {
+        let json = json!({
+            "version": 1,
+            "vault": {"namespace": "auth", "name": "alcf"},
+            "issuers": [{"name": "globus", "kind": "Globus", "issuer": "https://auth.globus.org",
+                "clientId": "id", "clientSecret": "canary", "rotation": {"type": "never"},
+                "requestsPerSecond": 20}],
+            "consumers": [
+                {"namespace": "ml", "serviceAccount": "app", "resourceServers": ["r", "s"]},
+                {"namespace": "any", "serviceAccount": "*", "resourceServers": ["r"]}
+            ],
+            "refresh": {"keepAliveSeconds": 2_592_000, "maxConcurrentPerIssuer": 8},
+            "logLevel": "info"
+        });
+        VaultConfig::parse(json.to_string().as_bytes()).unwrap()
+    }
+
+    #[rstest]
+    #[case("ml", "app", "r", true)]
+    #[case("ml", "app", "s", true)]
+    #[case("ml", "app", "t", false)]
+    #[case("ml", "other", "r", false)]
+    #[case("other", "app", "r", false)]
+    #[case("any", "whatever", "r", true)]
+    #[case("any", "whatever", "s", false)]
+    fn a_workload_may_ask_for_what_is_listed(
+        #[case] namespace: &str,
+        #[case] account: &str,
+        #[case] resource_server: &str,
+        #[case] expected: bool,
+    ) {
+        assert_eq!(
+            config().allows(namespace, account, resource_server),
+            expected
+        );
+    }
+
+    #[test]
+    fn debug_output_has_no_secret() {
+        assert!(!format!("{:?}", config()).contains("canary"));
+    }
+}

@@ -1,0 +1,659 @@
+//! Gets new tokens before the old ones end, one redemption at a time, over all replicas.
+//!
+//! A refresh is these steps; the process may die between any two of them.
+//!
+//! 1. *claim*: write into the row that a redemption begins ([`progress::claim`]). This shows, too, that
+//!    the store takes writes: if it does not, nothing is redeemed.
+//! 2. *redeem*: send the refresh token. No transaction is open, and nobody who hangs up stops it.
+//! 3. *store*: write what came, before anything of it is looked at ([`progress::land`]).
+//!
+//! Whoever waits for a refresh that somebody else has claimed reads the row until it has changed.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Shared};
+use globus_auth_core::clock::Clock;
+use globus_auth_core::random;
+use globus_auth_core::runtime::telemetry::Chain;
+use parking_lot::Mutex;
+use secrecy::{ExposeSecret, SecretString};
+use tokio::sync::Semaphore;
+
+use crate::answer::{Problem, TokenSet};
+use crate::bulkhead::{Bulkhead, Limits, Permit};
+use crate::endpoint::{Exchange, TokenEndpoint, TokenRequest};
+use crate::envelope::{Field, OpenError};
+use crate::failpoint::{self, Step};
+use crate::grant::{Digest, Grant, Kind, Reason, State, digest};
+use crate::progress::{self, Attempt, Claim, Failure, Landing, Moment, Rotation, Settlement};
+use crate::schedule::{self, KeepAlive};
+use crate::secrets::{Secrets, SecretsError};
+use crate::store::{Store, StoreError};
+
+/// An issuer, as the refresher knows it.
+pub struct Issuer {
+    /// The issuer identifier.
+    pub issuer: String,
+    /// Our client there.
+    pub client_id: String,
+    /// Where tokens come from.
+    pub endpoint: Arc<dyn TokenEndpoint>,
+    /// What it does with redeemed refresh tokens.
+    pub rotation: Rotation,
+    /// How long unused grants wait.
+    pub keep_alive: KeepAlive,
+    bulkhead: Mutex<Bulkhead>,
+    places: Semaphore,
+}
+
+impl std::fmt::Debug for Issuer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Issuer({:?}, {:?})", self.issuer, self.client_id)
+    }
+}
+
+/// How hard an issuer is pressed.
+#[derive(Clone, Copy, Debug)]
+pub struct Pressure {
+    /// Requests over time.
+    pub limits: Limits,
+    /// Requests at a time.
+    pub at_once: u32,
+}
+
+impl Issuer {
+    /// An issuer that is believed to work.
+    pub fn new(
+        (issuer, client_id): (String, String),
+        endpoint: Arc<dyn TokenEndpoint>,
+        rotation: Rotation,
+        keep_alive: KeepAlive,
+        pressure: Pressure,
+    ) -> Self {
+        Self {
+            issuer,
+            client_id,
+            endpoint,
+            rotation,
+            keep_alive,
+            bulkhead: Mutex::new(Bulkhead::new(pressure.limits)),
+            places: Semaphore::new(usize::try_from(pressure.at_once).unwrap_or(1).max(1)),
+        }
+    }
+
+    /// Notes that the issuer refused: what that says of the issuer, not of the grant.
+    fn heard(&self, problem: &Problem, now: Moment) {
+        let mut bulkhead = self.bulkhead.lock();
+        match problem {
+            Problem::Transient => bulkhead.failed(now),
+            Problem::Throttled { retry_after } => bulkhead.throttled(now, *retry_after),
+            Problem::Client
+            | Problem::Grant
+            | Problem::Interaction { .. }
+            | Problem::Scope
+            | Problem::Unclassified => bulkhead.answered(),
+        }
+    }
+
+    /// Takes a request out of the bucket.
+    pub fn permit(&self, now: Moment) -> Permit {
+        self.bulkhead.lock().take(now)
+    }
+}
+
+/// Why a refresh brought no token.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum RefreshError {
+    /// There is no such grant, or it was taken back.
+    #[error("there is no such grant")]
+    Gone,
+    /// Only the user can help.
+    #[error("the grant needs its user")]
+    NeedsUser,
+    /// The issuer, or the store, does not work now.
+    #[error("no token could be got now")]
+    Unavailable,
+}
+
+type Flight = Shared<BoxFuture<'static, Result<(), RefreshError>>>;
+
+/// Refreshes grants.
+pub struct Refresher {
+    store: Store,
+    secrets: Arc<Secrets>,
+    issuers: Vec<Issuer>,
+    clock: Arc<dyn Clock>,
+    /// Refreshes that this process has under way, so that many who ask cause one.
+    flights: Mutex<HashMap<String, Flight>>,
+}
+
+impl std::fmt::Debug for Refresher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Refresher")
+            .field("issuers", &self.issuers)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Refresher {
+    /// A refresher of the grants in `store`.
+    pub fn new(
+        store: Store,
+        secrets: Arc<Secrets>,
+        issuers: Vec<Issuer>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self {
+            store,
+            secrets,
+            issuers,
+            clock,
+            flights: Mutex::new(HashMap::new()),
+        }
+    }
+
+    /// The issuer and client of a grant.
+    pub fn issuer(&self, issuer: &str, client_id: &str) -> Option<&Issuer> {
+        self.issuers
+            .iter()
+            .find(|one| one.issuer == issuer && one.client_id == client_id)
+    }
+
+    /// Where grants lie.
+    pub const fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// How secrets are encrypted.
+    pub fn secrets(&self) -> &Secrets {
+        &self.secrets
+    }
+
+    /// The present moment.
+    pub fn now(&self) -> Moment {
+        self.clock.since_epoch()
+    }
+
+    /// Refreshes a grant of which the caller saw the access token that ends at `seen_expiry`; returns at
+    /// once if there is a newer one by now. Goes on to its end when the caller does not wait for it.
+    ///
+    /// # Errors
+    /// [`RefreshError`].
+    pub async fn refresh(
+        self: &Arc<Self>,
+        id: &str,
+        seen_expiry: Moment,
+    ) -> Result<(), RefreshError> {
+        let flight = {
+            let mut flights = self.flights.lock();
+            if let Some(flight) = flights.get(id) {
+                flight.clone()
+            } else {
+                let (this, id_of_task) = (Arc::clone(self), id.to_owned());
+                let task = tokio::spawn(async move {
+                    let result = this.run(&id_of_task, seen_expiry).await;
+                    this.flights.lock().remove(&id_of_task);
+                    result
+                });
+                let flight = async move { task.await.unwrap_or(Err(RefreshError::Unavailable)) }
+                    .boxed()
+                    .shared();
+                flights.insert(id.to_owned(), flight.clone());
+                flight
+            }
+        };
+        flight.await
+    }
+
+    async fn run(&self, id: &str, seen_expiry: Moment) -> Result<(), RefreshError> {
+        let give_up_at = self.now().saturating_add(PATIENCE);
+        loop {
+            let grant = self
+                .store
+                .grant(id)
+                .await
+                .map_err(|error| unavailable(&error))?
+                .ok_or(RefreshError::Gone)?;
+            if grant.access_expires_at > seen_expiry {
+                return Ok(());
+            }
+            match grant.state {
+                State::Active | State::Degraded => {}
+                State::NeedsReauthentication => return Err(RefreshError::NeedsUser),
+                State::Revoked => return Err(RefreshError::Gone),
+            }
+            if let Some(result) = self.attempt(grant).await {
+                return result;
+            }
+            if self.now() >= give_up_at {
+                return Err(RefreshError::Unavailable);
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// One try; nothing if somebody else is at it.
+    async fn attempt(&self, grant: Grant) -> Option<Result<(), RefreshError>> {
+        let Some(issuer) = self.issuer(&grant.owner.issuer, &grant.owner.client_id) else {
+            return Some(Err(RefreshError::Unavailable));
+        };
+        if grant.kind == Kind::Manual {
+            return Some(Err(RefreshError::NeedsUser));
+        }
+        let now = self.now();
+        let attempt = match claim(&grant, issuer.rotation, now) {
+            Claim::Redeem(attempt) => attempt,
+            Claim::Held => return None,
+            Claim::Ambiguous => {
+                return Some(self.give_up(grant, Reason::AmbiguousRotation).await);
+            }
+            Claim::Revoked => return Some(Err(RefreshError::NeedsUser)),
+        };
+        let refresh_token = match self.secrets.open(&grant, Field::RefreshToken) {
+            Ok(token) => token,
+            Err(SecretsError::Open(OpenError::UnknownKey { .. })) => {
+                return Some(Err(RefreshError::Unavailable));
+            }
+            Err(_forged) => return Some(self.quarantine(grant).await),
+        };
+        // Whoever has no permit would hold the lease for nothing.
+        let Ok(_place) = issuer.places.acquire().await else {
+            return Some(Err(RefreshError::Unavailable));
+        };
+        if let Permit::NotBefore(_) = issuer.permit(self.now()) {
+            return Some(Err(RefreshError::Unavailable));
+        }
+        failpoint::reach(Step::Claim);
+        let mut claimed = grant.clone();
+        claimed.progress.version += 1;
+        claimed.progress.attempt = Some(attempt);
+        claimed.progress.lease_until = now.saturating_add(LEASE);
+        match self.store.replace(&claimed, grant.progress.version).await {
+            Ok(true) => {}
+            Ok(false) => return None,
+            // The store does not take writes, so the token stays where it is.
+            Err(error) => return Some(Err(unavailable(&error))),
+        }
+        failpoint::reach(Step::Redeem);
+        let redemption = Redemption {
+            issuer,
+            claimed,
+            attempt,
+            sent_at: self.now(),
+            refresh_token,
+        };
+        Some(self.redeem(redemption).await)
+    }
+
+    async fn redeem(&self, redemption: Redemption<'_>) -> Result<(), RefreshError> {
+        let Redemption {
+            issuer,
+            claimed,
+            attempt,
+            sent_at,
+            refresh_token,
+        } = &redemption;
+        let send_before =
+            progress::send_before(attempt, issuer.rotation, claimed.progress.lease_until);
+        if *sent_at >= send_before {
+            return self.settle(&redemption, Failure::Unspent, None).await;
+        }
+        let request = match (refresh_token, claimed.kind) {
+            (Some(refresh_token), _) => TokenRequest::RefreshToken {
+                refresh_token,
+                scopes: &[],
+            },
+            (None, Kind::ClientCredentials) => TokenRequest::ClientCredentials {
+                scopes: &claimed.scopes,
+            },
+            (None, Kind::AuthorizationCode | Kind::Manual) => return Err(RefreshError::NeedsUser),
+        };
+        let exchange = issuer.endpoint.ask(request).await;
+        failpoint::reach(Step::Store);
+        let result = match exchange {
+            Exchange::Answered(Ok(response)) => {
+                issuer.bulkhead.lock().answered();
+                match own_set(response.sets, &claimed.owner.resource) {
+                    Some(set) => self.land(&redemption, &set).await,
+                    // Whatever was redeemed, it was not for this.
+                    None => self.settle(&redemption, Failure::Unknown, None).await,
+                }
+            }
+            Exchange::Answered(Err(problem)) => {
+                issuer.heard(&problem, self.now());
+                let failure = if problem == Problem::Grant {
+                    Failure::Refused
+                } else {
+                    Failure::Unspent
+                };
+                self.settle(&redemption, failure, Some(&problem)).await
+            }
+            Exchange::NotSent => {
+                issuer.bulkhead.lock().failed(self.now());
+                self.settle(&redemption, Failure::Unspent, None).await
+            }
+            Exchange::Unanswered => {
+                issuer.bulkhead.lock().failed(self.now());
+                self.settle(&redemption, Failure::Unknown, None).await
+            }
+        };
+        failpoint::reach(Step::Stored);
+        result
+    }
+
+    /// Stores what came, first of all: the old refresh token may be good for nothing any more.
+    async fn land(&self, redemption: &Redemption<'_>, set: &TokenSet) -> Result<(), RefreshError> {
+        let mut row = redemption.claimed.clone();
+        let give_up_at = self.now().saturating_add(STORE_PATIENCE);
+        loop {
+            let Landing::Store { version } = redemption.landing(&row) else {
+                if let Some(token) = &set.refresh_token {
+                    redemption.issuer.endpoint.revoke(token).await;
+                }
+                return Ok(());
+            };
+            let renewed = self
+                .renewed(redemption, &row, set)
+                .map_err(|_seal| RefreshError::Unavailable)?;
+            match self.store.replace(&renewed, version).await {
+                Ok(true) => {
+                    tracing::info!(
+                        grant = renewed.id,
+                        resource = renewed.owner.resource,
+                        tries = redemption.attempt.tries,
+                        "refreshed a grant"
+                    );
+                    return Ok(());
+                }
+                Ok(false) => {}
+                Err(error) if self.now() < give_up_at => {
+                    tracing::warn!(grant = row.id, error = %Chain(&error), "failed to store new tokens; trying again");
+                    tokio::time::sleep(POLL).await;
+                }
+                Err(error) => {
+                    tracing::error!(grant = row.id, error = %Chain(&error), "new tokens could not be stored");
+                    return Err(RefreshError::Unavailable);
+                }
+            }
+            match self.store.grant(&row.id).await {
+                Ok(Some(present)) => row = present,
+                Ok(None) => return Err(RefreshError::Gone),
+                // The write tells next time.
+                Err(_store) => {}
+            }
+        }
+    }
+
+    fn renewed(
+        &self,
+        redemption: &Redemption<'_>,
+        row: &Grant,
+        set: &TokenSet,
+    ) -> Result<Grant, SecretsError> {
+        let Redemption {
+            issuer,
+            attempt,
+            sent_at,
+            refresh_token: sent,
+            ..
+        } = redemption;
+        let sent_at = *sent_at;
+        let refresh_token = set.refresh_token.as_ref().or(sent.as_ref());
+        let token = refresh_token.map(|token| digest(token.expose_secret().as_bytes()));
+        let is_rotated = token != Some(attempt.token);
+        let mut renewed = Grant {
+            state: State::Active,
+            reason: None,
+            scopes: set.scopes.clone().unwrap_or_else(|| row.scopes.clone()),
+            issued_at: sent_at,
+            access_expires_at: sent_at.saturating_add(set.lifetime),
+            failures: 0,
+            failing_since: None,
+            ..row.clone()
+        };
+        renewed.progress = progress::Progress {
+            version: row.progress.version + 1,
+            token,
+            parent: is_rotated.then_some(attempt.token).or(row.progress.parent),
+            sent_at,
+            attempt: None,
+            lease_until: Moment::ZERO,
+        };
+        let access = set.is_bearer.then_some(&set.access_token);
+        if access.is_none() {
+            renewed.state = State::Degraded;
+        }
+        renewed.tokens = self.secrets.seal(&renewed, refresh_token, access)?;
+        renewed.due_at = schedule::after_success(&renewed, issuer.keep_alive, self.now(), spread());
+        Ok(renewed)
+    }
+
+    /// Writes what a failure means for the grant.
+    async fn settle(
+        &self,
+        redemption: &Redemption<'_>,
+        failure: Failure,
+        problem: Option<&Problem>,
+    ) -> Result<(), RefreshError> {
+        let settled = redemption.settled(failure, problem, self.now());
+        tracing::warn!(
+            grant = settled.id,
+            issuer = redemption.issuer.issuer,
+            state = settled.state.as_str(),
+            reason = settled.reason.map_or("", Reason::as_str),
+            failures = settled.failures,
+            "a refresh failed"
+        );
+        let needs_user = settled.state == State::NeedsReauthentication;
+        let version = redemption.claimed.progress.version;
+        match self.store.replace(&settled, version).await {
+            // Whoever has moved it on meanwhile knows better.
+            Ok(_) if !needs_user => Err(RefreshError::Unavailable),
+            Ok(_) => Err(RefreshError::NeedsUser),
+            Err(error) => Err(unavailable(&error)),
+        }
+    }
+
+    async fn give_up(&self, grant: Grant, reason: Reason) -> Result<(), RefreshError> {
+        let version = grant.progress.version;
+        let mut given_up = Grant {
+            state: State::NeedsReauthentication,
+            reason: Some(reason),
+            due_at: None,
+            ..grant
+        };
+        given_up.progress.version = version + 1;
+        tracing::warn!(
+            grant = given_up.id,
+            reason = reason.as_str(),
+            "a grant needs its user"
+        );
+        match self.store.replace(&given_up, version).await {
+            Ok(_) => Err(RefreshError::NeedsUser),
+            Err(error) => Err(unavailable(&error)),
+        }
+    }
+
+    /// What was stored is not what is there: nothing is done with it any more.
+    async fn quarantine(&self, grant: Grant) -> Result<(), RefreshError> {
+        tracing::error!(grant = grant.id, "the tokens of a grant do not open");
+        self.give_up(grant, Reason::Corrupt).await
+    }
+
+    /// Refreshes what is due until `stop`.
+    pub async fn work(self: &Arc<Self>, stop: impl Future<Output = ()>) {
+        let rounds = async {
+            loop {
+                for issuer in &self.issuers {
+                    self.round(issuer).await;
+                }
+                tokio::time::sleep(ROUND).await;
+            }
+        };
+        tokio::select! {
+            () = rounds => {}
+            () = stop => {}
+        }
+    }
+
+    /// Begins what is due at one issuer, as much as its bucket has. How much was begun.
+    pub async fn round(self: &Arc<Self>, issuer: &Issuer) -> usize {
+        let now = self.now();
+        if !issuer.bulkhead.lock().is_closed() {
+            // One is enough to learn whether it works again.
+            return self.begin(issuer, now, 1).await;
+        }
+        let free = issuer.places.available_permits();
+        self.begin(issuer, now, u32::try_from(free).unwrap_or(u32::MAX))
+            .await
+    }
+
+    async fn begin(self: &Arc<Self>, issuer: &Issuer, now: Moment, limit: u32) -> usize {
+        let due = match self.store.due(&issuer.issuer, now, limit).await {
+            Ok(due) => due,
+            Err(error) => {
+                tracing::warn!(error = %Chain(&error), "failed to look for what is due");
+                return 0;
+            }
+        };
+        let begun = due.len();
+        for id in due {
+            let this = Arc::clone(self);
+            tokio::spawn(async move {
+                let Ok(Some(grant)) = this.store.grant(&id).await else {
+                    return;
+                };
+                // What becomes of it is in the row and in the log.
+                let _known = this.refresh(&id, grant.access_expires_at).await;
+            });
+        }
+        begun
+    }
+}
+
+/// A redemption under way.
+struct Redemption<'r> {
+    issuer: &'r Issuer,
+    /// The row as it was claimed.
+    claimed: Grant,
+    attempt: Attempt<Digest>,
+    sent_at: Moment,
+    /// What is redeemed; none where the client's own credentials are.
+    refresh_token: Option<SecretString>,
+}
+
+impl Redemption<'_> {
+    /// Whether what came is the newest; a client's own tokens always are.
+    fn landing(&self, row: &Grant) -> Landing {
+        match row.kind {
+            Kind::ClientCredentials => Landing::Store {
+                version: row.progress.version,
+            },
+            Kind::AuthorizationCode | Kind::Manual => {
+                progress::land(&row.progress, &self.attempt, self.sent_at)
+            }
+        }
+    }
+}
+
+impl Redemption<'_> {
+    /// The row after a failure.
+    fn settled(&self, failure: Failure, problem: Option<&Problem>, now: Moment) -> Grant {
+        let claimed = &self.claimed;
+        let failures = claimed.failures.saturating_add(1);
+        let failing_since = claimed.failing_since.unwrap_or(now);
+        let mut settled = Grant {
+            state: State::Degraded,
+            failures,
+            failing_since: Some(failing_since),
+            due_at: Some(schedule::after_failure(failures, now, spread())),
+            ..claimed.clone()
+        };
+        settled.progress.version += 1;
+        settled.progress.lease_until = Moment::ZERO;
+        let is_enough =
+            failures >= UNCLASSIFIED && now.saturating_sub(failing_since) >= UNCLASSIFIED_FOR;
+        let asks_user = match (progress::settle(&self.attempt, failure), problem) {
+            (Settlement::Reauthenticate { ambiguous: true }, _) => Some(Reason::AmbiguousRotation),
+            (Settlement::Reauthenticate { ambiguous: false }, _) => Some(Reason::InvalidGrant),
+            (_, Some(Problem::Interaction { .. })) => Some(Reason::InteractionRequired),
+            (_, Some(Problem::Unclassified)) if is_enough => Some(Reason::Refused),
+            (Settlement::Forget, _) => {
+                settled.progress.attempt = None;
+                None
+            }
+            (Settlement::Remember, _) => {
+                // A second try is good only within the grace.
+                if let Rotation::Grace(_) = self.issuer.rotation {
+                    settled.due_at = Some(now);
+                }
+                None
+            }
+        };
+        if problem == Some(&Problem::Client) {
+            settled.due_at = Some(now.saturating_add(CLIENT_REST));
+        }
+        if asks_user.is_some() {
+            settled.state = State::NeedsReauthentication;
+            settled.reason = asks_user;
+            settled.due_at = None;
+        }
+        settled
+    }
+}
+
+/// The tokens for `resource`; an issuer that does not name resource servers means the one that was asked.
+fn own_set(sets: Vec<TokenSet>, resource: &str) -> Option<TokenSet> {
+    sets.into_iter().find(|set| {
+        let name = set.resource_server.as_deref();
+        name.is_none_or(|name| name == resource)
+    })
+}
+
+/// A client's own tokens have no refresh token that could be lost.
+fn claim(grant: &Grant, rotation: Rotation, now: Moment) -> Claim<Digest> {
+    match grant.kind {
+        Kind::ClientCredentials => progress::claim(
+            &progress::Progress {
+                token: Some(OWN_CREDENTIALS),
+                ..grant.progress
+            },
+            Rotation::Never,
+            now,
+        ),
+        Kind::AuthorizationCode | Kind::Manual => progress::claim(&grant.progress, rotation, now),
+    }
+}
+
+fn unavailable(error: &StoreError) -> RefreshError {
+    tracing::error!(error = %Chain(error), "the store does not work");
+    RefreshError::Unavailable
+}
+
+/// Between 0 and 1; the middle, if the operating system has no randomness.
+fn spread() -> f64 {
+    random::bytes::<4>().map_or(0.5, |bytes| {
+        f64::from(u32::from_be_bytes(bytes)) / f64::from(u32::MAX)
+    })
+}
+
+/// Names the client's own credentials, which have no refresh token.
+const OWN_CREDENTIALS: Digest = [0; 32];
+/// Longer than a request to an issuer takes at most (10 seconds) and than its tokens take to be stored.
+const LEASE: Duration = Duration::from_secs(30);
+const STORE_PATIENCE: Duration = Duration::from_secs(15);
+/// How long somebody waits for a refresh that is under way elsewhere.
+const PATIENCE: Duration = Duration::from_secs(40);
+const POLL: Duration = Duration::from_millis(50);
+const ROUND: Duration = Duration::from_millis(250);
+/// Our client is not accepted: an operator must act, and there is no hurry.
+const CLIENT_REST: Duration = Duration::from_mins(30);
+/// So many refusals of an unknown kind, over so long, and the user is asked.
+const UNCLASSIFIED: u32 = 5;
+const UNCLASSIFIED_FOR: Duration = Duration::from_hours(1);
+
+#[cfg(test)]
+mod tests;
