@@ -8,7 +8,7 @@
 //! | `certificates` | the operator's own authority and certificates |
 //! | `reports` | what sidecars report, as conditions of their pods |
 //! | `convert` | a command: from a configuration of oauth2-proxy to a `GlobusAuthProxy` |
-//! | `lease`, `tls`, `events`, `metrics`, `args`, `settings` | the program around it |
+//! | `lease`, `events`, `metrics`, `args`, `settings` | the program around it |
 
 #![expect(missing_debug_implementations, reason = "kube::Client has none")]
 
@@ -27,7 +27,6 @@ pub mod reports;
 mod run;
 pub mod selection;
 pub mod settings;
-pub mod tls;
 pub mod webhook;
 
 pub use args::Args;

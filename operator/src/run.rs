@@ -10,6 +10,7 @@ use axum::routing::post;
 use futures_util::StreamExt;
 use globus_auth_core::clock::SystemClock;
 use globus_auth_core::report;
+use globus_auth_core::runtime::tls_server::{self, ServedCertificate};
 use globus_auth_core::runtime::{admin, shutdown, telemetry};
 use globus_auth_crds::GlobusAuthProxy;
 use kube::core::DeserializeGuard;
@@ -22,7 +23,6 @@ use tokio::task::JoinHandle;
 
 use crate::args::Args;
 use crate::certificates::authority::Lifetimes;
-use crate::certificates::leaf::ServedCertificate;
 use crate::certificates::rotation::Rotation;
 use crate::ended::{self, Endings};
 use crate::events::Events;
@@ -31,7 +31,6 @@ use crate::metrics::Metrics;
 use crate::proxy::{controller, reconcile};
 use crate::reports::{self, Reports};
 use crate::settings::{OperatorAddress, SidecarSettings};
-use crate::tls;
 use crate::webhook::server::{self, Admission};
 
 /// Runs the operator until it is asked to stop, or must stop leading.
@@ -125,7 +124,7 @@ impl Replica {
         tokio::spawn(axum::serve(listen(args.admin_port).await?, admin).into_future());
         let listener = listen(args.port).await?;
         let router = self.router(args);
-        Ok(tokio::spawn(tls::serve(
+        Ok(tokio::spawn(tls_server::serve(
             listener,
             router,
             served,

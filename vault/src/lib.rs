@@ -7,11 +7,16 @@
 //! | `progress` | what may be done with a refresh token, whatever crashes: pure, and checked as a model |
 //! | `answer`, `schedule`, `bulkhead` | what an issuer says, when it is asked, how often: pure |
 //! | `endpoint`, `refresher` | who asks it |
-//! | `store` | where grants lie |
+//! | `store` | where grants, sessions and the audit log lie |
+//! | `caller`, `app`, `vault` | who asks, what they ask, what they get |
+//! | `run`, `args` | the program around it |
 //! | `failpoint` | where tests let the process die |
 
 pub mod answer;
+pub mod app;
+mod args;
 pub mod bulkhead;
+pub mod caller;
 pub mod endpoint;
 pub mod envelope;
 pub mod failpoint;
@@ -19,6 +24,11 @@ pub mod grant;
 pub mod keyring;
 pub mod progress;
 pub mod refresher;
+mod run;
 pub mod schedule;
 pub mod secrets;
 pub mod store;
+pub mod vault;
+
+pub use args::Args;
+pub use run::run;

@@ -4,6 +4,9 @@
 //! that is there. So no lock is held while anybody waits for an issuer, and what a replica that stood
 //! still writes too late is noticed. Both databases run the same statements.
 
+pub mod audit;
+pub mod sessions;
+
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -439,6 +442,9 @@ const ACQUIRE: Duration = Duration::from_secs(5);
 /// Why the store did not do what it was asked to.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
+    /// Too many write at the same time.
+    #[error("too many write into the database at the same time")]
+    Busy,
     /// The database does not answer.
     #[error("failed to connect to the database")]
     Connect(#[source] sqlx::Error),

@@ -7,3 +7,4 @@ pub mod key_source;
 pub mod refreshed;
 pub mod shutdown;
 pub mod telemetry;
+pub mod tls_server;

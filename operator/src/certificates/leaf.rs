@@ -1,38 +1,12 @@
 //! The certificate that one replica shows. It lives in memory only.
 
-use std::sync::Arc;
-
-use arc_swap::ArcSwapOption;
 use globus_auth_core::clock::UnixSeconds;
 use rcgen::{CertificateParams, DistinguishedName, ExtendedKeyUsagePurpose, Issuer, KeyPair};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::PrivateKeyDer;
-use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
 use super::authority::{Authority, CLOCK_SKEW, Lifetimes, date};
-
-/// The certificate in use, changed without closing a connection.
-#[derive(Debug, Default)]
-pub struct ServedCertificate(ArcSwapOption<CertifiedKey>);
-
-impl ServedCertificate {
-    /// Whether there is one.
-    pub fn is_present(&self) -> bool {
-        self.0.load().is_some()
-    }
-
-    /// Shows `key` from the next connection on.
-    pub fn set(&self, key: CertifiedKey) {
-        self.0.store(Some(Arc::new(key)));
-    }
-}
-
-impl ResolvesServerCert for ServedCertificate {
-    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        self.0.load_full()
-    }
-}
 
 /// Which certificate a replica has made last.
 #[derive(Clone, Debug)]
@@ -108,8 +82,10 @@ pub enum IssueError {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::time::Duration;
 
+    use globus_auth_core::runtime::tls_server::ServedCertificate;
     use rstest::rstest;
     use rustls::RootCertStore;
     use rustls::client::WebPkiServerVerifier;

@@ -9,6 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use globus_auth_core::clock::{Clock, UnixSeconds};
 use globus_auth_core::runtime::telemetry::Chain;
+use globus_auth_core::runtime::tls_server::ServedCertificate;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use k8s_openapi::api::core::v1::Secret;
@@ -20,7 +21,7 @@ use serde_json::json;
 use tokio::sync::watch;
 
 use super::authority::{Authorities, Lifetimes, Step};
-use super::leaf::{self, IssueError, Issued, ServedCertificate};
+use super::leaf::{self, IssueError, Issued};
 use crate::metrics::Metrics;
 
 /// What rotation works on.

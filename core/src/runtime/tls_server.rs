@@ -1,20 +1,44 @@
-//! The TLS listener of the webhook and of the reports.
+//! A TLS listener for programs of ours: the operator's webhook, the vault.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use axum::Router;
-use globus_auth_core::runtime::telemetry::Chain;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
-use crate::certificates::leaf::ServedCertificate;
+use super::telemetry::Chain;
+
+/// The certificate in use, changed without closing a connection.
+#[derive(Debug, Default)]
+pub struct ServedCertificate(ArcSwapOption<CertifiedKey>);
+
+impl ServedCertificate {
+    /// Whether there is one.
+    pub fn is_present(&self) -> bool {
+        self.0.load().is_some()
+    }
+
+    /// Shows `key` from the next connection on.
+    pub fn set(&self, key: CertifiedKey) {
+        self.0.store(Some(Arc::new(key)));
+    }
+}
+
+impl ResolvesServerCert for ServedCertificate {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.0.load_full()
+    }
+}
 
 /// Serves `router` until `stop`, then finishes what is open.
 ///

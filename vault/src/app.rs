@@ -1,0 +1,150 @@
+//! The API that sidecars use.
+
+use std::sync::Arc;
+
+use axum::extract::{DefaultBodyLimit, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use axum::{Json, Router};
+use globus_auth_core::runtime::telemetry::Chain;
+use globus_auth_core::vault_api::{
+    CONNECTIONS, ConnectionsRequest, ConnectionsResponse, DISCONNECT, DisconnectRequest, LOGINS,
+    LoginRequest, LoginResponse, Refusal, SESSIONS, SESSIONS_END, SessionRequest, SessionResponse,
+    TOKENS, TokenAnswer, TokenRequest,
+};
+use http::{HeaderMap, StatusCode};
+
+use crate::caller::{Caller, NotACaller, Reviewer};
+use crate::vault::{Vault, VaultError};
+
+/// What a request needs.
+#[derive(Debug)]
+pub struct App {
+    /// What is done.
+    pub vault: Arc<Vault>,
+    /// Who asks.
+    pub reviewer: Reviewer,
+}
+
+/// The routes.
+pub fn router(app: Arc<App>) -> Router {
+    Router::new()
+        .route(LOGINS, post(login))
+        .route(SESSIONS, post(open_session))
+        .route(SESSIONS_END, post(end_session))
+        .route(TOKENS, post(token))
+        .route(CONNECTIONS, post(connections))
+        .route(DISCONNECT, post(disconnect))
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .with_state(app)
+}
+
+async fn login(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    Json(request): Json<LoginRequest>,
+) -> Result<Json<LoginResponse>, ApiError> {
+    let caller = app.caller(&headers).await?;
+    Ok(Json(app.vault.login(&caller, &request).await?))
+}
+
+async fn open_session(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    Json(request): Json<SessionRequest>,
+) -> Result<Json<SessionResponse>, ApiError> {
+    let caller = app.caller(&headers).await?;
+    let handle = app.vault.open_session(&caller, &request.session).await?;
+    Ok(Json(SessionResponse { handle }))
+}
+
+async fn end_session(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    Json(request): Json<SessionRequest>,
+) -> Result<StatusCode, ApiError> {
+    let caller = app.caller(&headers).await?;
+    app.vault.end_session(&caller, &request.session).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn token(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    Json(request): Json<TokenRequest>,
+) -> Result<Json<TokenAnswer>, ApiError> {
+    let caller = app.caller(&headers).await?;
+    Ok(Json(app.vault.token(&caller, &request).await?))
+}
+
+async fn connections(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    Json(request): Json<ConnectionsRequest>,
+) -> Result<Json<ConnectionsResponse>, ApiError> {
+    let caller = app.caller(&headers).await?;
+    let connections = app.vault.connections(&caller, &request.handle).await?;
+    Ok(Json(ConnectionsResponse { connections }))
+}
+
+async fn disconnect(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    Json(request): Json<DisconnectRequest>,
+) -> Result<StatusCode, ApiError> {
+    let caller = app.caller(&headers).await?;
+    app.vault
+        .disconnect(&caller, &request.handle, &request.resource_server)
+        .await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+impl App {
+    async fn caller(&self, headers: &HeaderMap) -> Result<Arc<Caller>, ApiError> {
+        Ok(self.reviewer.caller(headers).await?)
+    }
+}
+
+/// What a caller hears who does not get what it asks for.
+enum ApiError {
+    Caller(NotACaller),
+    Vault(VaultError),
+}
+
+impl From<NotACaller> for ApiError {
+    fn from(error: NotACaller) -> Self {
+        Self::Caller(error)
+    }
+}
+
+impl From<VaultError> for ApiError {
+    fn from(error: VaultError) -> Self {
+        Self::Vault(error)
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let (status, error) = match &self {
+            Self::Caller(NotACaller::Unauthenticated) => {
+                (StatusCode::UNAUTHORIZED, "unauthenticated")
+            }
+            Self::Vault(VaultError::Forbidden) => (StatusCode::FORBIDDEN, "forbidden"),
+            Self::Vault(VaultError::Invalid(_)) => (StatusCode::BAD_REQUEST, "invalid_request"),
+            Self::Caller(NotACaller::Unavailable)
+            | Self::Vault(VaultError::Unavailable(_) | VaultError::Store(_)) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "unavailable")
+            }
+        };
+        if let Self::Vault(error) = &self {
+            tracing::info!(error = %Chain(error), status = status.as_u16(), "answered with an error");
+        }
+        let refusal = Refusal {
+            error: error.to_owned(),
+        };
+        (status, Json(refusal)).into_response()
+    }
+}
+
+/// A code and its verifier are below 2 KiB.
+const MAX_BODY: usize = 16 * 1024;

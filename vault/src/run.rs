@@ -1,0 +1,208 @@
+//! The program: from its arguments to its end.
+
+use std::net::Ipv6Addr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use globus_auth_core::clock::SystemClock;
+use globus_auth_core::runtime::admin::{self, Health};
+use globus_auth_core::runtime::http_client::HttpClient;
+use globus_auth_core::runtime::key_source::KeySource;
+use globus_auth_core::runtime::tls_server::{self, ServedCertificate};
+use globus_auth_core::runtime::{certificate, shutdown, telemetry};
+use globus_auth_core::sidecar_config::LogLevel;
+use globus_auth_core::vault_api;
+use globus_auth_core::vault_config::{FILE_NAME, Rotation as Configured, VaultConfig};
+use prometheus_client::registry::Registry;
+use secrecy::ExposeSecret;
+use tokio::net::TcpListener;
+
+use crate::app::{self, App};
+use crate::args::Args;
+use crate::bulkhead::Limits;
+use crate::caller::Reviewer;
+use crate::endpoint::Client;
+use crate::keyring::SecretKeys;
+use crate::progress::Rotation;
+use crate::refresher::{Issuer, Pressure, Refresher};
+use crate::schedule::KeepAlive;
+use crate::secrets::Secrets;
+use crate::store::Store;
+use crate::vault::Vault;
+
+/// Runs the vault until it is asked to stop.
+///
+/// # Errors
+/// What kept it from starting, in words for whoever reads the pod's log. A key that does not fit the
+/// database is one, and changes nothing.
+pub async fn run(args: Args) -> anyhow::Result<()> {
+    let stop = shutdown::requested().context("failed to listen for signals")?;
+    let (level, _flushing) =
+        telemetry::start(LogLevel::default()).context("failed to start logging")?;
+    let config = read(&args.config.join(FILE_NAME)).await?;
+    let config = VaultConfig::parse(&config).context("the configuration cannot be used")?;
+    level.set(config.log_level);
+    let keys =
+        SecretKeys::parse(&read(&args.keys).await?).context("the key ring cannot be used")?;
+    let store = Store::open(&database(&args).await?)
+        .await
+        .context("failed to open the database")?;
+    let secrets = Secrets::open_store(&store, &keys).await.map_err(chain)?;
+    let http = HttpClient::with_system_roots().context("failed to make an HTTP client")?;
+
+    let issuers = config.issuers.iter();
+    let issuers = issuers.map(|issuer| client(issuer, &config, &http));
+    let refresher = Arc::new(Refresher::new(
+        store,
+        Arc::new(secrets),
+        issuers.collect(),
+        Arc::new(SystemClock),
+    ));
+    let key_sources = config.issuers.iter();
+    let key_sources = key_sources.map(|issuer| KeySource::new(issuer.issuer.clone(), http.clone()));
+    let key_sources = key_sources.collect();
+    let reviewer = reviewer(&args, &config).await?;
+    let vault = Arc::new(Vault::new(config, Arc::clone(&refresher), key_sources));
+    tokio::spawn(Arc::clone(&vault).tidy_for_ever());
+    let refreshing = Arc::clone(&refresher);
+    tokio::spawn(async move { refreshing.work(std::future::pending()).await });
+
+    let served = Arc::new(ServedCertificate::default());
+    served.set(certificate_in(&args.certificate).await?);
+    tokio::spawn(follow_certificate(args.certificate, Arc::clone(&served)));
+    let listener = bind(args.listen_port).await?;
+    let admin_listener = bind(args.admin_port).await?;
+    tracing::info!(
+        address = %listener.local_addr()?,
+        admin.address = %admin_listener.local_addr()?,
+        "serving"
+    );
+    let admin = admin::router(Arc::new(Serving), Registry::default());
+    tokio::spawn(axum::serve(admin_listener, admin).into_future());
+    let app = app::router(Arc::new(App { vault, reviewer }));
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    tls_server::serve(listener, app, served, provider, stop)
+        .await
+        .context("failed to set up TLS")?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn client(
+    issuer: &globus_auth_core::vault_config::Issuer,
+    config: &VaultConfig,
+    http: &HttpClient,
+) -> Issuer {
+    let client = Client::new(
+        issuer.issuer.clone(),
+        issuer.client_id.clone(),
+        issuer.client_secret.expose_secret().into(),
+        http.clone(),
+    );
+    let rotation = match issuer.rotation {
+        Configured::Never => Rotation::Never,
+        Configured::Rotates { grace_seconds } => {
+            Rotation::Grace(Duration::from_secs(grace_seconds.into()))
+        }
+    };
+    Issuer::new(
+        (issuer.issuer.as_str().to_owned(), issuer.client_id.clone()),
+        Arc::new(client),
+        rotation,
+        KeepAlive {
+            within: Duration::from_secs(config.refresh.keep_alive_seconds),
+        },
+        Pressure {
+            limits: Limits {
+                per_second: issuer.requests_per_second,
+                burst: issuer.requests_per_second.saturating_mul(2),
+            },
+            at_once: config.refresh.max_concurrent_per_issuer,
+        },
+    )
+}
+
+async fn reviewer(args: &Args, config: &VaultConfig) -> anyhow::Result<Reviewer> {
+    let authority = read(&args.service_account.join("ca.crt")).await?;
+    let authority =
+        String::from_utf8(authority).context("the API server's authority is not PEM")?;
+    let http = HttpClient::with_authorities(&authority)
+        .context("failed to trust the API server's authority")?;
+    let audience = vault_api::audience(&config.vault.namespace, &config.vault.name);
+    Ok(Reviewer::new(
+        http,
+        args.api_server.clone(),
+        args.service_account.join("token"),
+        audience,
+    ))
+}
+
+async fn database(args: &Args) -> anyhow::Result<String> {
+    match &args.database_file {
+        None => Ok(args.database.clone()),
+        Some(file) => {
+            let url = String::from_utf8(read(file).await?);
+            Ok(url
+                .context("the address of the database is not text")?
+                .trim()
+                .to_owned())
+        }
+    }
+}
+
+async fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
+    let read = tokio::fs::read(path).await;
+    read.with_context(|| format!("failed to read {}", path.display()))
+}
+
+async fn bind(port: u16) -> anyhow::Result<TcpListener> {
+    let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).await;
+    let listener = match listener {
+        Err(_no_ipv6) => TcpListener::bind((std::net::Ipv4Addr::UNSPECIFIED, port)).await,
+        bound => bound,
+    };
+    listener.with_context(|| format!("failed to listen on port {port}"))
+}
+
+async fn certificate_in(folder: &Path) -> anyhow::Result<rustls::sign::CertifiedKey> {
+    let text = async |name| {
+        let bytes = read(&folder.join(name)).await?;
+        String::from_utf8(bytes).with_context(|| format!("{name} is not PEM"))
+    };
+    let (chain, key) = (text("tls.crt").await?, text("tls.key").await?);
+    let key = zeroize::Zeroizing::new(key);
+    certificate::read(&chain, &key).context("the certificate cannot be used")
+}
+
+/// Shows a renewed certificate when the kubelet has brought it.
+async fn follow_certificate(folder: std::path::PathBuf, served: Arc<ServedCertificate>) {
+    loop {
+        tokio::time::sleep(CERTIFICATE).await;
+        match certificate_in(&folder).await {
+            Ok(key) => served.set(key),
+            Err(error) => {
+                tracing::warn!(
+                    error = format!("{error:#}"),
+                    "the certificate before stays in use"
+                );
+            }
+        }
+    }
+}
+
+fn chain(error: impl std::error::Error + Send + Sync + 'static) -> anyhow::Error {
+    anyhow::Error::new(error)
+}
+
+/// Whoever listens serves.
+struct Serving;
+
+impl Health for Serving {
+    fn ready(&self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+const CERTIFICATE: Duration = Duration::from_mins(1);

@@ -1,0 +1,648 @@
+//! What the vault does for its callers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use globus_auth_core::clock::UnixSeconds;
+use globus_auth_core::oauth::globus::requirements::SessionRequirements;
+use globus_auth_core::oauth::id_token::{self, Login};
+use globus_auth_core::random;
+use globus_auth_core::runtime::key_source::KeySource;
+use globus_auth_core::vault_api::{
+    Connection, LoginRequest, LoginResponse, OtherToken, Token, TokenAnswer,
+    TokenRequest as Wanted, fingerprint,
+};
+use globus_auth_core::vault_config::VaultConfig;
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::answer::{Problem, TokenResponse, TokenSet};
+use crate::caller::Caller;
+use crate::endpoint::{Exchange, TokenRequest};
+use crate::envelope::Field;
+use crate::grant::{Digest, Grant, Kind, Owner, SealedTokens, State, User, digest};
+use crate::progress::{Moment, Progress};
+use crate::refresher::{Issuer, RefreshError, Refresher};
+use crate::schedule;
+use crate::store::audit::Entry;
+use crate::store::sessions::SessionRow;
+use crate::store::{Store, StoreError};
+
+/// The vault.
+#[derive(Debug)]
+pub struct Vault {
+    config: VaultConfig,
+    refresher: Arc<Refresher>,
+    /// The signing keys of each issuer, in the order of the configuration.
+    keys: Vec<KeySource>,
+}
+
+/// Why a caller does not get what it asks for.
+#[derive(Debug, thiserror::Error)]
+pub enum VaultError {
+    /// The request cannot be right.
+    #[error("the request is not valid: {0}")]
+    Invalid(&'static str),
+    /// It is not there, or not theirs: nobody is told which.
+    #[error("not there, or not theirs")]
+    Forbidden,
+    /// Not now.
+    #[error("not now: {0}")]
+    Unavailable(&'static str),
+    /// The store.
+    #[error("the store does not work")]
+    Store(#[from] StoreError),
+}
+
+impl Vault {
+    /// A vault.
+    pub const fn new(config: VaultConfig, refresher: Arc<Refresher>, keys: Vec<KeySource>) -> Self {
+        Self {
+            config,
+            refresher,
+            keys,
+        }
+    }
+
+    fn store(&self) -> &Store {
+        self.refresher.store()
+    }
+
+    /// Redeems the code of a login, keeps what came with it, and says who it is.
+    ///
+    /// # Errors
+    /// [`VaultError`]. A code is good for one try.
+    pub async fn login(
+        &self,
+        caller: &Caller,
+        request: &LoginRequest,
+    ) -> Result<LoginResponse, VaultError> {
+        if !self
+            .config
+            .knows(&caller.namespace, &caller.service_account)
+        {
+            self.refuse(caller, "login", None).await;
+            return Err(VaultError::Forbidden);
+        }
+        let issuer = self
+            .refresher
+            .issuer(&request.issuer, &request.client_id)
+            .ok_or(VaultError::Invalid("no such issuer and client"))?;
+        let now = self.refresher.now();
+        let code = digest(request.code.expose_secret().as_bytes());
+        let ends_at = now.saturating_add(CODE_LIFETIME);
+        if !self.store().spend(&code, ends_at).await? {
+            self.refuse(caller, "login", None).await;
+            return Err(VaultError::Forbidden);
+        }
+        let response = redeemed(issuer, request).await?;
+        let id_token = response
+            .id_token
+            .ok_or(VaultError::Invalid("the issuer gave no ID token"))?;
+        let user = self.verify(request, &id_token, now).await?;
+        for set in &response.sets {
+            self.keep(caller, issuer, &user, set, now).await?;
+        }
+        let session = self.open_login(caller, &user, now).await?;
+        self.note(caller, "login", Some(&user), None, "ok").await?;
+        let mut sets = response.sets.into_iter();
+        let first = sets
+            .next()
+            .ok_or(VaultError::Invalid("the issuer gave no token"))?;
+        Ok(LoginResponse {
+            id_token,
+            access_token: first.access_token,
+            // What a login itself asks services of the issuer. Other tokens are got one by one.
+            other_tokens: sets
+                .filter_map(|set| {
+                    let resource_server = set.resource_server?;
+                    (resource_server == GLOBUS_GROUPS).then_some(OtherToken {
+                        resource_server,
+                        access_token: set.access_token,
+                    })
+                })
+                .collect(),
+            session,
+        })
+    }
+
+    async fn verify(
+        &self,
+        request: &LoginRequest,
+        id_token: &SecretString,
+        now: Moment,
+    ) -> Result<User, VaultError> {
+        let mut issuers = self.config.issuers.iter().zip(&self.keys);
+        let (issuer, keys) = issuers
+            .find(|(issuer, _)| {
+                issuer.issuer.as_str() == request.issuer && issuer.client_id == request.client_id
+            })
+            .ok_or(VaultError::Invalid("no such issuer and client"))?;
+        let login = Login {
+            client_id: &issuer.client_id,
+            issuer: &issuer.issuer,
+            nonce: request.nonce.expose_secret(),
+        };
+        let claims = keys
+            .verify(
+                |keys| {
+                    let now = UnixSeconds(now.as_secs());
+                    id_token::verify(id_token.expose_secret(), keys, login, now)
+                },
+                |reason| reason.may_change_with_keys(),
+            )
+            .await
+            .map_err(|_fetch| VaultError::Unavailable("the issuer's keys could not be had"))?
+            .map_err(|reason| {
+                tracing::warn!(%reason, "refused an ID token");
+                VaultError::Forbidden
+            })?;
+        let subject = claims.subject().ok_or(VaultError::Forbidden)?;
+        Ok(User {
+            issuer: issuer.issuer.as_str().to_owned(),
+            subject: subject.to_owned(),
+        })
+    }
+
+    /// Keeps the tokens of one resource server, in place of those of an earlier consent.
+    async fn keep(
+        &self,
+        caller: &Caller,
+        issuer: &Issuer,
+        user: &User,
+        set: &TokenSet,
+        now: Moment,
+    ) -> Result<(), VaultError> {
+        let resource = set.resource_server.as_deref().unwrap_or(&issuer.issuer);
+        if !self
+            .config
+            .allows(&caller.namespace, &caller.service_account, resource)
+        {
+            return Ok(());
+        }
+        let owner = Owner {
+            tenant: caller.tenant(),
+            user: user.clone(),
+            issuer: issuer.issuer.clone(),
+            client_id: issuer.client_id.clone(),
+            resource: resource.to_owned(),
+        };
+        loop {
+            let present = self.store().find(&owner).await?;
+            let from = present.as_ref().map(|grant| grant.progress.version);
+            let grant = self.consented(issuer, owner.clone(), present, set, now)?;
+            let is_written = match from {
+                Some(version) => self.store().replace(&grant, version).await?,
+                None => self.store().insert(&grant).await?,
+            };
+            // Somebody refreshed it meanwhile; what the user has just given is newer.
+            if is_written {
+                return Ok(());
+            }
+        }
+    }
+
+    fn consented(
+        &self,
+        issuer: &Issuer,
+        owner: Owner,
+        present: Option<Grant>,
+        set: &TokenSet,
+        now: Moment,
+    ) -> Result<Grant, VaultError> {
+        let no_randomness = |_| VaultError::Unavailable("no randomness");
+        let id = match &present {
+            Some(grant) => grant.id.clone(),
+            None => URL_SAFE_NO_PAD.encode(random::bytes::<16>().map_err(no_randomness)?),
+        };
+        let token = set.refresh_token.as_ref();
+        let mut grant = Grant {
+            id,
+            owner,
+            kind: Kind::AuthorizationCode,
+            scopes: set.scopes.clone().unwrap_or_default(),
+            state: State::Active,
+            reason: None,
+            progress: Progress {
+                version: present.map_or(1, |grant| grant.progress.version + 1),
+                token: token.map(|token| digest(token.expose_secret().as_bytes())),
+                parent: None,
+                sent_at: now,
+                attempt: None,
+                lease_until: Moment::ZERO,
+            },
+            tokens: SealedTokens {
+                key_id: String::new(),
+                refresh: None,
+                access: None,
+            },
+            issued_at: now,
+            access_expires_at: now.saturating_add(set.lifetime),
+            due_at: None,
+            used_at: now,
+            failures: 0,
+            failing_since: None,
+        };
+        let access = set.is_bearer.then_some(&set.access_token);
+        grant.tokens = self
+            .refresher
+            .secrets()
+            .seal(&grant, token, access)
+            .map_err(|_seal| VaultError::Unavailable("a token could not be encrypted"))?;
+        grant.due_at = schedule::after_success(&grant, issuer.keep_alive, now, 0.5);
+        Ok(grant)
+    }
+
+    async fn open_login(
+        &self,
+        caller: &Caller,
+        user: &User,
+        now: Moment,
+    ) -> Result<SecretString, VaultError> {
+        let bytes = random::bytes::<16>()
+            .map_err(|_unavailable| VaultError::Unavailable("no randomness"))?;
+        let session = SecretString::from(URL_SAFE_NO_PAD.encode(bytes));
+        let digest = digest(session.expose_secret().as_bytes());
+        let row = SessionRow {
+            digest,
+            login: digest,
+            tenant: caller.tenant(),
+            user: user.clone(),
+            pod: None,
+            ends_at: now.saturating_add(LONGEST_LOGIN),
+        };
+        self.store().add_session(&row).await?;
+        Ok(session)
+    }
+
+    /// Trades what a browser holds for a handle of the caller's pod.
+    ///
+    /// # Errors
+    /// [`VaultError`].
+    pub async fn open_session(
+        &self,
+        caller: &Caller,
+        session: &SecretString,
+    ) -> Result<SecretString, VaultError> {
+        let now = self.refresher.now();
+        let name = digest(session.expose_secret().as_bytes());
+        let login = self.store().session(&name, now).await?;
+        let login = login.filter(|login| login.pod.is_none() && login.tenant == caller.tenant());
+        let Some(login) = login else {
+            self.refuse(caller, "session", None).await;
+            return Err(VaultError::Forbidden);
+        };
+        let bytes = random::bytes::<32>()
+            .map_err(|_unavailable| VaultError::Unavailable("no randomness"))?;
+        let handle = SecretString::from(URL_SAFE_NO_PAD.encode(bytes));
+        let row = SessionRow {
+            digest: digest(handle.expose_secret().as_bytes()),
+            pod: Some(caller.pod.clone()),
+            ..login
+        };
+        self.store().add_session(&row).await?;
+        Ok(handle)
+    }
+
+    /// Ends a login. With the last one of a user at a workload, what the user consented to there is taken
+    /// back at the issuers.
+    ///
+    /// # Errors
+    /// [`VaultError`].
+    pub async fn end_session(
+        &self,
+        caller: &Caller,
+        session: &SecretString,
+    ) -> Result<(), VaultError> {
+        let now = self.refresher.now();
+        let name = digest(session.expose_secret().as_bytes());
+        let login = self.store().session(&name, now).await?;
+        let Some(login) = login.filter(|login| login.tenant == caller.tenant()) else {
+            // It has ended before, or is another workload's: in both cases there is nothing to do.
+            return Ok(());
+        };
+        if self.store().end_login(&login, now).await? {
+            for grant in self.store().grants_of(&login.tenant, &login.user).await? {
+                self.revoke(caller, grant).await?;
+            }
+        }
+        self.note(caller, "logout", Some(&login.user), None, "ok")
+            .await
+    }
+
+    /// The session of a handle: of this pod, and of no other.
+    async fn session(
+        &self,
+        caller: &Caller,
+        handle: &SecretString,
+        action: &str,
+    ) -> Result<SessionRow, VaultError> {
+        let name = digest(handle.expose_secret().as_bytes());
+        let session = self.store().session(&name, self.refresher.now()).await?;
+        match session {
+            Some(session)
+                if session.pod.as_deref() == Some(&caller.pod)
+                    && session.tenant == caller.tenant() =>
+            {
+                Ok(session)
+            }
+            Some(session) => {
+                tracing::error!(
+                    pod = caller.pod,
+                    workload = caller.tenant(),
+                    "a pod showed the handle of another pod"
+                );
+                self.refuse(caller, action, Some(&session.user)).await;
+                Err(VaultError::Forbidden)
+            }
+            None => Err(VaultError::Forbidden),
+        }
+    }
+
+    /// An access token for the user of a session.
+    ///
+    /// # Errors
+    /// [`VaultError`].
+    pub async fn token(&self, caller: &Caller, wanted: &Wanted) -> Result<TokenAnswer, VaultError> {
+        let session = self.session(caller, &wanted.handle, "token").await?;
+        let resource = &wanted.resource_server;
+        if !self
+            .config
+            .allows(&caller.namespace, &caller.service_account, resource)
+        {
+            self.refuse(caller, "token", Some(&session.user)).await;
+            return Err(VaultError::Forbidden);
+        }
+        let Some(grant) = self.find(&session, resource).await? else {
+            return Ok(reauthentication(wanted.scopes.clone()));
+        };
+        let missing: Vec<String> = wanted
+            .scopes
+            .iter()
+            .filter(|scope| !grant.scopes.contains(scope))
+            .cloned()
+            .collect();
+        if !missing.is_empty() {
+            return Ok(reauthentication(missing));
+        }
+        self.fresh(grant, wanted).await
+    }
+
+    async fn find(
+        &self,
+        session: &SessionRow,
+        resource: &str,
+    ) -> Result<Option<Grant>, VaultError> {
+        for issuer in &self.config.issuers {
+            let owner = Owner {
+                tenant: session.tenant.clone(),
+                user: session.user.clone(),
+                issuer: issuer.issuer.as_str().to_owned(),
+                client_id: issuer.client_id.clone(),
+                resource: resource.to_owned(),
+            };
+            let found = self.store().find(&owner).await?;
+            if let Some(grant) = found.filter(|grant| grant.state != State::Revoked) {
+                return Ok(Some(grant));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn fresh(&self, grant: Grant, wanted: &Wanted) -> Result<TokenAnswer, VaultError> {
+        let now = self.refresher.now();
+        let present = self.opened(&grant)?;
+        let is_rejected = match (&wanted.rejected, &present) {
+            (Some(rejected), Some(present)) => *rejected == fingerprint(present),
+            (_, None) => true,
+            (None, Some(_)) => false,
+        };
+        if let (Some(token), false, true) =
+            (&present, is_rejected, grant.is_fresh(now, margin(&grant)))
+        {
+            return Ok(answer(token.clone(), &grant, now));
+        }
+        let refreshed = self
+            .refresher
+            .refresh(&grant.id, grant.access_expires_at)
+            .await;
+        match refreshed {
+            Ok(()) => {
+                let grant = self.store().grant(&grant.id).await?;
+                let grant = grant.ok_or(VaultError::Forbidden)?;
+                let token = self.opened(&grant)?;
+                let token = token.ok_or(VaultError::Unavailable("the issuer gave no token"))?;
+                Ok(answer(token, &grant, now))
+            }
+            // What is still good is served, whatever becomes of the grant.
+            Err(error) => match (present, error) {
+                (Some(token), _) if !is_rejected && grant.is_fresh(now, Duration::ZERO) => {
+                    Ok(answer(token, &grant, now))
+                }
+                (_, RefreshError::NeedsUser) => Ok(reauthentication(grant.scopes)),
+                (_, RefreshError::Gone) => Ok(reauthentication(wanted.scopes.clone())),
+                (_, RefreshError::Unavailable) => {
+                    Err(VaultError::Unavailable("the issuer gave no token"))
+                }
+            },
+        }
+    }
+
+    fn opened(&self, grant: &Grant) -> Result<Option<SecretString>, VaultError> {
+        let opened = self.refresher.secrets().open(grant, Field::AccessToken);
+        opened.map_err(|error| {
+            tracing::error!(grant = grant.id, error = %error, "an access token does not open");
+            VaultError::Unavailable("a stored token does not open")
+        })
+    }
+
+    /// What the user of a session has connected.
+    ///
+    /// # Errors
+    /// [`VaultError`].
+    pub async fn connections(
+        &self,
+        caller: &Caller,
+        handle: &SecretString,
+    ) -> Result<Vec<Connection>, VaultError> {
+        let session = self.session(caller, handle, "connections").await?;
+        let grants = self
+            .store()
+            .grants_of(&session.tenant, &session.user)
+            .await?;
+        let alive = grants
+            .into_iter()
+            .filter(|grant| grant.state != State::Revoked);
+        Ok(alive
+            .map(|grant| Connection {
+                state: grant.state.as_str().to_owned(),
+                expires_at: grant.access_expires_at.as_secs(),
+                is_renewed: schedule::is_refreshable(&grant),
+                resource_server: grant.owner.resource,
+                scopes: grant.scopes,
+            })
+            .collect())
+    }
+
+    /// Takes back what the user of a session has connected.
+    ///
+    /// # Errors
+    /// [`VaultError`].
+    pub async fn disconnect(
+        &self,
+        caller: &Caller,
+        handle: &SecretString,
+        resource: &str,
+    ) -> Result<(), VaultError> {
+        let session = self.session(caller, handle, "disconnect").await?;
+        match self.find(&session, resource).await? {
+            Some(grant) => self.revoke(caller, grant).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Forgets the tokens first, and then takes them back at the issuer: a refresh token, and the access
+    /// token with it (RFC 7009 §2.1).
+    async fn revoke(&self, caller: &Caller, grant: Grant) -> Result<(), VaultError> {
+        let mut present = grant;
+        let tokens = loop {
+            let secrets = self.refresher.secrets();
+            let tokens = [Field::RefreshToken, Field::AccessToken]
+                .map(|field| secrets.open(&present, field).ok().flatten());
+            let version = present.progress.version;
+            let revoked = revoked(present.clone());
+            if self.store().replace(&revoked, version).await? {
+                break tokens;
+            }
+            match self.store().grant(&present.id).await? {
+                Some(newer) => present = newer,
+                None => return Ok(()),
+            }
+        };
+        let issuer = self
+            .refresher
+            .issuer(&present.owner.issuer, &present.owner.client_id);
+        let mut result = "ok";
+        if let Some(issuer) = issuer {
+            for token in tokens.iter().flatten() {
+                if !issuer.endpoint.revoke(token).await {
+                    result = "not revoked at the issuer";
+                }
+            }
+        }
+        let (user, resource) = (&present.owner.user, &present.owner.resource);
+        self.note(caller, "revoke", Some(user), Some(resource), result)
+            .await
+    }
+
+    async fn note(
+        &self,
+        caller: &Caller,
+        action: &str,
+        user: Option<&User>,
+        resource: Option<&str>,
+        result: &str,
+    ) -> Result<(), VaultError> {
+        let entry = Entry {
+            at: u64::try_from(self.refresher.now().as_millis()).unwrap_or(u64::MAX),
+            action: action.to_owned(),
+            actor: caller.tenant(),
+            pod: Some(caller.pod.clone()),
+            user: user.map(|user| user.subject.clone()),
+            resource: resource.map(str::to_owned),
+            result: result.to_owned(),
+        };
+        Ok(self.store().append(&entry).await?)
+    }
+
+    /// Notes a refusal. That the note failed changes nothing: the refusal stands.
+    async fn refuse(&self, caller: &Caller, action: &str, user: Option<&User>) {
+        tracing::warn!(
+            action,
+            workload = caller.tenant(),
+            pod = caller.pod,
+            "refused a request"
+        );
+        let noted = self.note(caller, action, user, None, "refused").await;
+        if let Err(error) = noted {
+            tracing::error!(%error, "failed to note a refusal");
+        }
+    }
+
+    /// Removes what has ended, now and then.
+    pub async fn tidy_for_ever(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(TIDY).await;
+            if let Err(error) = self.store().tidy(self.refresher.now()).await {
+                tracing::warn!(%error, "failed to remove sessions that ended");
+            }
+        }
+    }
+}
+
+async fn redeemed(issuer: &Issuer, request: &LoginRequest) -> Result<TokenResponse, VaultError> {
+    let code = TokenRequest::AuthorizationCode {
+        code: &request.code,
+        code_verifier: &request.code_verifier,
+        redirect_uri: &request.redirect_uri,
+    };
+    match issuer.endpoint.ask(code).await {
+        Exchange::Answered(Ok(response)) => Ok(response),
+        Exchange::Answered(Err(Problem::Grant)) => Err(VaultError::Forbidden),
+        Exchange::Answered(Err(_)) | Exchange::NotSent | Exchange::Unanswered => {
+            Err(VaultError::Unavailable("the issuer did not give tokens"))
+        }
+    }
+}
+
+/// A grant without tokens.
+fn revoked(grant: Grant) -> Grant {
+    let mut revoked = Grant {
+        state: State::Revoked,
+        reason: None,
+        due_at: None,
+        tokens: SealedTokens {
+            refresh: None,
+            access: None,
+            ..grant.tokens
+        },
+        ..grant
+    };
+    revoked.progress = Progress {
+        version: revoked.progress.version + 1,
+        token: None::<Digest>,
+        parent: None,
+        attempt: None,
+        lease_until: Moment::ZERO,
+        ..revoked.progress
+    };
+    revoked
+}
+
+fn answer(token: SecretString, grant: &Grant, now: Moment) -> TokenAnswer {
+    TokenAnswer::Token(Token {
+        access_token: token,
+        expires_in: grant.access_expires_at.saturating_sub(now).as_secs(),
+        scopes: grant.scopes.clone(),
+    })
+}
+
+fn reauthentication(scopes: Vec<String>) -> TokenAnswer {
+    TokenAnswer::ReauthenticationRequired {
+        scopes,
+        requirements: SessionRequirements::default(),
+    }
+}
+
+/// A token of a minute is not refreshed all the time.
+fn margin(grant: &Grant) -> Duration {
+    schedule::MARGIN.min(grant.lifetime() / 5)
+}
+
+/// Codes live for ten minutes at most (RFC 6749 §4.1.2).
+const CODE_LIFETIME: Duration = Duration::from_mins(15);
+/// Beyond the longest session of a proxy, which ends before.
+const LONGEST_LOGIN: Duration = Duration::from_hours(31 * 24);
+const TIDY: Duration = Duration::from_mins(10);
+const GLOBUS_GROUPS: &str = "groups.api.globus.org";
