@@ -11,7 +11,7 @@ use crate::identity::{EmailVerification, ServiceAccount};
 use crate::oauth::globus::requirements::SessionRequirements;
 use crate::oauth::jwt::SignatureAlgorithm;
 use crate::sealer::{KeyBytes, KeyId};
-use crate::url::{CollectorUrl, ExternalUrl, Issuer};
+use crate::url::{CollectorUrl, ExternalUrl, Issuer, UpstreamUrl};
 
 /// The file in the mounted Secret.
 pub const FILE_NAME: &str = "config.json";
@@ -47,6 +47,9 @@ pub struct SidecarConfig {
     /// Where traces go, if anybody wants them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tracing: Option<Tracing>,
+    /// The vault that keeps what logins return, and what of it the workload gets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vault: Option<Vault>,
     /// Keys that seal cookies; the first seals, all open.
     pub session_keys: Vec<SessionKey>,
     /// Where to report what only the sidecar sees.
@@ -409,6 +412,46 @@ pub struct Tracing {
     pub endpoint: CollectorUrl,
     /// Of a million requests that no trace has caused, so many start one.
     pub sampling_rate_per_million: u32,
+}
+
+/// The vault that keeps what logins return.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Vault {
+    /// Its address, `https`.
+    pub url: String,
+    /// The certificate authorities that vouch for it, in PEM.
+    pub certificate_authorities: String,
+    /// What the workload gets, on behalf of whom it serves.
+    pub tokens: Vec<DeliveredToken>,
+}
+
+/// An access token that the workload gets.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct DeliveredToken {
+    /// What it is called.
+    pub name: String,
+    /// For whom it is good.
+    pub resource_server: String,
+    /// What it allows.
+    pub scopes: Vec<String>,
+    /// The header of forwarded requests that has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub header: Option<String>,
+    /// Where requests of the workload get it attached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub route: Option<TokenRoute>,
+}
+
+/// A path on loopback that stands for another origin, with a token attached.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct TokenRoute {
+    /// Starts with `/`, and is not passed on.
+    pub prefix: String,
+    /// The only origin that the token is sent to.
+    pub upstream: UpstreamUrl,
 }
 
 /// Where the operator listens for reports.

@@ -101,7 +101,8 @@ impl FromStr for Issuer {
 }
 
 /// The origin of a workload that is in another pod, or outside the cluster.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct UpstreamUrl {
     is_https: bool,
     host: String,
@@ -117,6 +118,19 @@ impl UpstreamUrl {
     /// A name or an address, without brackets.
     pub fn host(&self) -> &str {
         &self.host
+    }
+
+    /// Host and port as in the field `Host`, without the scheme's own port.
+    pub fn authority(&self) -> String {
+        let text = self.to_string();
+        let authority = text
+            .split_once("://")
+            .map_or("", |(_, authority)| authority);
+        let usual = if self.is_https { ":443" } else { ":80" };
+        authority
+            .strip_suffix(usual)
+            .unwrap_or(authority)
+            .to_owned()
     }
 
     /// The port, also if it is the scheme's own.
@@ -143,6 +157,20 @@ impl FromStr for UpstreamUrl {
             host,
             port: url.port_or_known_default().ok_or(BadUrl::NotAUrl)?,
         })
+    }
+}
+
+impl TryFrom<String> for UpstreamUrl {
+    type Error = BadUrl;
+
+    fn try_from(text: String) -> Result<Self, BadUrl> {
+        text.parse()
+    }
+}
+
+impl From<UpstreamUrl> for String {
+    fn from(url: UpstreamUrl) -> Self {
+        url.to_string()
     }
 }
 

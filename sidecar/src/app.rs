@@ -305,12 +305,15 @@ impl App {
         self: &Arc<Self>,
         permit: &Permit,
         live: &Live,
-        (request, intent): (Request<Body>, Intent),
+        (mut request, intent): (Request<Body>, Intent),
         peer: &Peer,
     ) -> Response<Body> {
         let (format, host) = (Format::of(request.headers()), live.external.authority());
         if is_foreign_upgrade(&request, permit, live) {
             return answers::foreign_origin().respond(format, host);
+        }
+        if let (Some(vault), Some(session)) = (&live.vault, permit.session()) {
+            Box::pin(vault.attach(session, request.headers_mut())).await;
         }
         let asker = Asker::of(&request, intent, permit, live);
         let Ok(request) = limits::limit_body(request, &live.upstream) else {

@@ -27,6 +27,10 @@ pub struct Args {
     #[arg(long, value_name = "PORT", default_value_t = 4181)]
     pub admin_port: u16,
 
+    /// The port on loopback where the workload asks other services as its users; 0 takes a free one, which the log names.
+    #[arg(long, value_name = "PORT", default_value_t = 4182)]
+    pub outbound_port: u16,
+
     /// The workload's port on loopback.
     #[arg(long, value_name = "PORT", group = "upstream")]
     pub upstream_port: Option<u16>,
@@ -42,6 +46,10 @@ pub struct Args {
     /// The file with the projected ServiceAccount token for reports to the operator; none, no reports.
     #[arg(long, value_name = "FILE")]
     pub identity_token: Option<PathBuf>,
+
+    /// The file with the projected ServiceAccount token for the vault.
+    #[arg(long, value_name = "FILE")]
+    pub vault_token: Option<PathBuf>,
 
     /// The probes of the workload's containers that the webhook moved here, as JSON.
     #[arg(long, value_name = "JSON", default_value = "[]")]

@@ -13,6 +13,8 @@ use crate::rules::Rules;
 pub(crate) struct IdentityHeaders {
     names: Vec<(HeaderName, Said)>,
     shared_secret: Option<(HeaderName, HeaderValue)>,
+    /// Names under which the workload gets tokens, which are not for clients either.
+    delivered: Vec<HeaderName>,
 }
 
 /// What a header says of the user.
@@ -28,7 +30,10 @@ impl IdentityHeaders {
     /// # Errors
     /// [`BadIdentityHeaders`] for a name or a secret that cannot stand in a header, and for a name that
     /// HTTP or the proxy needs for something else.
-    pub(crate) fn new(config: &Config) -> Result<Self, BadIdentityHeaders> {
+    pub(crate) fn new<'d>(
+        config: &Config,
+        delivered: impl Iterator<Item = &'d String>,
+    ) -> Result<Self, BadIdentityHeaders> {
         let lists = [
             (&config.user, Said::User),
             (&config.email, Said::Email),
@@ -50,12 +55,15 @@ impl IdentityHeaders {
         Ok(Self {
             names,
             shared_secret: shared_secret.transpose()?,
+            delivered: delivered
+                .map(|name| parse(name))
+                .collect::<Result<_, _>>()?,
         })
     }
 
     /// Removes what a client says in these headers, in any case, and with `_` for `-`.
     pub(crate) fn remove_claims(&self, headers: &mut HeaderMap) {
-        if self.names.is_empty() && self.shared_secret.is_none() {
+        if self.names.is_empty() && self.shared_secret.is_none() && self.delivered.is_empty() {
             return;
         }
         let claimed: Vec<HeaderName> = headers
@@ -99,7 +107,8 @@ impl IdentityHeaders {
 
     fn ours(&self) -> impl Iterator<Item = &HeaderName> {
         let secret = self.shared_secret.iter().map(|(name, _)| name);
-        self.names.iter().map(|(name, _)| name).chain(secret)
+        let names = self.names.iter().map(|(name, _)| name);
+        names.chain(secret).chain(&self.delivered)
     }
 }
 
@@ -138,7 +147,7 @@ mod tests {
     use super::*;
 
     fn bridge() -> IdentityHeaders {
-        IdentityHeaders::new(&Config {
+        let config = Config {
             user: vec!["Remote-User".to_owned()],
             email: vec!["X-Email".to_owned(), "X-User-Email".to_owned()],
             preferred_username: vec!["X-Username".to_owned()],
@@ -147,8 +156,8 @@ mod tests {
                 header: "X-Proxy-Secret".to_owned(),
                 value: "hunter2".into(),
             }),
-        })
-        .unwrap()
+        };
+        IdentityHeaders::new(&config, ["X-Token-Alcf".to_owned()].iter()).unwrap()
     }
 
     fn identity() -> Identity {
@@ -216,7 +225,7 @@ mod tests {
             email: vec![name.to_owned()],
             ..Config::default()
         };
-        let error = IdentityHeaders::new(&config).unwrap_err();
+        let error = IdentityHeaders::new(&config, [].iter()).unwrap_err();
         assert!(matches!(error, BadIdentityHeaders::Name { .. }));
     }
 
@@ -230,7 +239,7 @@ mod tests {
             }),
             ..Config::default()
         };
-        let error = IdentityHeaders::new(&config).unwrap_err();
+        let error = IdentityHeaders::new(&config, [].iter()).unwrap_err();
         assert!(!error.to_string().contains("hunter2"));
     }
 }

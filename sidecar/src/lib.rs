@@ -7,6 +7,7 @@
 //! | `authenticate`, `bearer`, `provider`, `globus` | who it is |
 //! | `login`, `step_up`, `backchannel`, `endpoints`, `answers`, `pages` | what is answered by us |
 //! | `forward`, `workload`, `multiplexed`, `origin`, `tunnel`, `limits`, `watched`, `workload_refusal` | what is answered by the workload |
+//! | `vault`, `outbound` | tokens for the workload |
 //! | `live`, `reload` | the configuration in force |
 //! | `trace`, `otlp` | what is told of a request to whoever traces it |
 //! | `server`, `tls`, `probe`, `exposure`, `report`, `status` | the pod around it |
@@ -39,6 +40,7 @@ mod metrics;
 mod multiplexed;
 mod origin;
 mod otlp;
+mod outbound;
 mod pages;
 mod probe;
 mod provider;
@@ -52,12 +54,13 @@ mod step_up;
 mod tls;
 mod trace;
 mod tunnel;
+mod vault;
 mod watched;
 mod websocket;
 mod workload;
 mod workload_refusal;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -65,6 +68,7 @@ use globus_auth_core::clock::SystemClock;
 use globus_auth_core::runtime::http_client::HttpClient;
 use globus_auth_core::runtime::{admin, shutdown, telemetry};
 use globus_auth_core::sidecar_config::LogLevel;
+use tokio::net::TcpListener;
 
 pub use args::Args;
 
@@ -83,13 +87,13 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let stop = shutdown::requested().context("failed to listen for signals")?;
     let (level, _flushing) =
         telemetry::start(LogLevel::default()).context("failed to start logging")?;
-    let http = HttpClient::with_system_roots().context("failed to make an HTTP client")?;
-    let metrics = metrics::Metrics::default();
     let tools = live::Tools {
         clock: Arc::new(SystemClock),
-        http,
-        metrics: metrics.clone(),
+        http: HttpClient::with_system_roots().context("failed to make an HTTP client")?,
+        metrics: metrics::Metrics::default(),
+        vault_token: args.vault_token.clone(),
     };
+    let metrics = tools.metrics.clone();
     let probes = serde_json::from_str(&args.probes).context("--probes is not what it must be")?;
 
     let live = reload::read(&args.config, None, &tools).await?;
@@ -100,13 +104,14 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     reload::read_ended(&args.config, &app, &mut ended).await;
     let status = Arc::new(status::Status::new(Arc::clone(&app)));
 
-    let listeners = server::bind(&args.listen_address, args.listen_port)
-        .await
-        .with_context(|| format!("failed to listen on port {}", args.listen_port))?;
-    let admin_listeners = server::bind(&["::".parse()?], args.admin_port)
-        .await
-        .with_context(|| format!("failed to listen on port {}", args.admin_port))?;
+    let listeners = bind(&args.listen_address, args.listen_port).await?;
+    let admin_listeners = bind(&["::".parse()?], args.admin_port).await?;
     let ours = server::addresses(&listeners)?;
+    if args.vault_token.is_some() {
+        outbound::start(args.outbound_port, &app)
+            .await
+            .with_context(|| format!("failed to listen on port {}", args.outbound_port))?;
+    }
     let (address, admin_address) = (list(&ours), list(&server::addresses(&admin_listeners)?));
 
     tokio::spawn(reload::watch(
@@ -123,10 +128,8 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     }
     let token = args.identity_token;
     let reports = token.map(|token| report::start(&app, &status, token));
-    let admin = admin::router(Arc::clone(&status), metrics.registry()).merge(probe::router(
-        probes,
-        args.upstream_port.unwrap_or_default(),
-    ));
+    let probes = probe::router(probes, args.upstream_port.unwrap_or_default());
+    let admin = admin::router(Arc::clone(&status), metrics.registry()).merge(probes);
     for listener in admin_listeners {
         tokio::spawn(axum::serve(listener, admin.clone()).into_future());
     }
@@ -140,6 +143,11 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     last_words(&app, reports).await;
     tracing::info!("stopped");
     Ok(())
+}
+
+async fn bind(addresses: &[IpAddr], port: u16) -> anyhow::Result<Vec<TcpListener>> {
+    let bound = server::bind(addresses, port).await;
+    bound.with_context(|| format!("failed to listen on port {port}"))
 }
 
 /// What others wait to hear is told before the process ends.

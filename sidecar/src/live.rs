@@ -1,5 +1,6 @@
 //! The configuration in force: what the operator wrote, ready for use by every request.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use crate::provider::Provider;
 use crate::rules::Rules;
 use crate::tls::{BadTls, Tls};
 use crate::trace::Tracing;
+use crate::vault::{BadVault, Vault};
 
 /// Everything that a request needs of the configuration. Immutable: a new configuration is a new
 /// value, and each request sees one of them from its beginning to its end.
@@ -37,6 +39,8 @@ pub(crate) struct Live {
     pub(crate) transactions: Sealer,
     pub(crate) step_ups: Sealer,
     pub(crate) provider: Arc<Provider>,
+    /// Without it, nothing is kept of what logins return.
+    pub(crate) vault: Option<Arc<Vault>>,
     pub(crate) bearer: Arc<BearerVerifier>,
     pub(crate) upstream: config::Upstream,
     pub(crate) identity_headers: Arc<IdentityHeaders>,
@@ -91,9 +95,12 @@ impl Live {
                 },
             )
         };
-        let provider = provider(&config, previous, tools);
+        let vault = vault(&config, previous, tools).map_err(BadLive::Vault)?;
+        let provider = provider(&config, vault.as_ref(), previous, tools);
         let bearer = bearer(&config, &provider, previous, tools).map_err(BadLive::Cluster)?;
         let tracing = tracing(&config, previous, tools);
+        let delivered = config.vault.iter().flat_map(|vault| &vault.tokens);
+        let delivered_headers = delivered.filter_map(|token| token.header.as_ref());
         Ok(Self {
             hash,
             rules: Rules::new(&config.access),
@@ -114,9 +121,10 @@ impl Live {
             scheme: shared(config.external_url.scheme()).map_err(BadLive::ExternalUrl)?,
             external: config.external_url,
             provider,
+            vault,
             bearer,
             upstream: config.upstream,
-            identity_headers: IdentityHeaders::new(&config.identity_headers)
+            identity_headers: IdentityHeaders::new(&config.identity_headers, delivered_headers)
                 .map(Arc::new)
                 .map_err(BadLive::IdentityHeaders)?,
             tls: tls(config.tls.as_ref(), previous).map_err(BadLive::Tls)?,
@@ -134,7 +142,12 @@ fn shared(text: &str) -> Result<HeaderValue, InvalidHeaderValue> {
     Ok(value)
 }
 
-fn provider(config: &SidecarConfig, previous: Option<&Live>, tools: &Tools) -> Arc<Provider> {
+fn provider(
+    config: &SidecarConfig,
+    vault: Option<&Arc<Vault>>,
+    previous: Option<&Live>,
+    tools: &Tools,
+) -> Arc<Provider> {
     let SidecarConfig {
         provider,
         external_url,
@@ -142,15 +155,35 @@ fn provider(config: &SidecarConfig, previous: Option<&Live>, tools: &Tools) -> A
     } = config;
     let kept = previous
         .map(|live| &live.provider)
-        .filter(|p| p.is(provider, external_url));
+        .filter(|p| p.is(provider, external_url, vault));
     let new = || {
         Arc::new(Provider::new(
             provider.clone(),
             external_url,
             tools.http.clone(),
+            vault.cloned(),
         ))
     };
     kept.map_or_else(new, Arc::clone)
+}
+
+/// The one of before stays if it is the same, with the tokens that it has.
+fn vault(
+    config: &SidecarConfig,
+    previous: Option<&Live>,
+    tools: &Tools,
+) -> Result<Option<Arc<Vault>>, BadVault> {
+    let Some(wanted) = &config.vault else {
+        return Ok(None);
+    };
+    let kept = previous
+        .and_then(|live| live.vault.as_ref())
+        .filter(|vault| vault.is(wanted));
+    if let Some(kept) = kept {
+        return Ok(Some(Arc::clone(kept)));
+    }
+    let token = tools.vault_token.clone().ok_or(BadVault::NoIdentity)?;
+    Ok(Some(Arc::new(Vault::new(wanted.clone(), token)?)))
 }
 
 /// The one of before stays if it is for the same certificate: clients may resume what they began with it.
@@ -203,6 +236,8 @@ pub(crate) struct Tools {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) http: HttpClient,
     pub(crate) metrics: Metrics,
+    /// The file with the projected ServiceAccount token for the vault.
+    pub(crate) vault_token: Option<PathBuf>,
 }
 
 /// Why a configuration that could be read cannot be used.
@@ -220,4 +255,6 @@ pub(crate) enum BadLive {
     Operator(#[source] BadTrust),
     #[error("tls cannot be used")]
     Tls(#[source] BadTls),
+    #[error("vault cannot be used")]
+    Vault(#[source] BadVault),
 }

@@ -272,6 +272,7 @@ async fn complete(
         mut identity,
         groups_are_unknown,
         provider_session,
+        vault_session,
     } = match live
         .provider
         .redeem(code, issuer, transaction, &live.rules, now)
@@ -297,6 +298,8 @@ async fn complete(
         return answers::not_allowed(live, &identity).respond(Format::of(headers), host);
     }
     let session = Session::start(identity, live.limits, now).map(|session| Session {
+        // The vault has made it just now, at random.
+        id: vault_session.unwrap_or(session.id),
         provider_session,
         ..session
     });

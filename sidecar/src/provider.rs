@@ -15,15 +15,18 @@ use globus_auth_core::oauth::logout_token::{self, BadLogoutToken};
 use globus_auth_core::oauth::metadata::ProviderMetadata;
 use globus_auth_core::runtime::http_client::{HttpClient, SendError};
 use globus_auth_core::runtime::telemetry::Chain;
+use globus_auth_core::session::SessionId;
 use globus_auth_core::sidecar_config::{Provider as Config, ProviderKind};
 use globus_auth_core::transaction::LoginTransaction;
 use globus_auth_core::url::ExternalUrl;
 use http::{Request, StatusCode, header};
+use secrecy::ExposeSecret;
 use url::Url;
 
 use crate::SIGN_IN_PATH;
 use crate::globus::{Globus, GlobusError, Introspected};
 use crate::rules::Rules;
+use crate::vault::{Vault, VaultError};
 use globus_auth_core::runtime::key_source::{FetchError, KeySource, MAX_AGE, get};
 use globus_auth_core::runtime::refreshed::Refreshed;
 
@@ -37,6 +40,7 @@ pub(crate) struct Provider {
     discovered: Refreshed<Discovered, DiscoverError>,
     keys: Arc<KeySource>,
     globus: Option<Globus>,
+    vault: Option<Arc<Vault>>,
 }
 
 /// Who logged in.
@@ -47,6 +51,8 @@ pub(crate) struct LoggedIn {
     pub(crate) groups_are_unknown: bool,
     /// The provider's own session (`sid`), by which it can end ours.
     pub(crate) provider_session: Option<NameDigest>,
+    /// How the vault calls the session, if one keeps what came with the login.
+    pub(crate) vault_session: Option<SessionId>,
 }
 
 #[derive(Debug)]
@@ -56,7 +62,12 @@ struct Discovered {
 }
 
 impl Provider {
-    pub(crate) fn new(config: Config, external: &ExternalUrl, http: HttpClient) -> Self {
+    pub(crate) fn new(
+        config: Config,
+        external: &ExternalUrl,
+        http: HttpClient,
+        vault: Option<Arc<Vault>>,
+    ) -> Self {
         let keys = Arc::new(KeySource::new(config.issuer.clone(), http.clone()));
         let redirect_uri = external.join(crate::CALLBACK_PATH);
         let globus = match config.kind {
@@ -70,12 +81,17 @@ impl Provider {
             http,
             discovered: Refreshed::default(),
             keys,
+            vault,
         }
     }
 
     /// Whether `other` is another provider or client, so that nothing learnt about it holds.
-    pub(crate) fn is(&self, other: &Config, external: &ExternalUrl) -> bool {
-        use secrecy::ExposeSecret;
+    pub(crate) fn is(
+        &self,
+        other: &Config,
+        external: &ExternalUrl,
+        vault: Option<&Arc<Vault>>,
+    ) -> bool {
         let Config {
             kind,
             issuer,
@@ -95,6 +111,11 @@ impl Provider {
             && self.config.groups_claim == *groups_claim
             && self.config.session_requirements == *session_requirements
             && self.redirect_uri == external.join(crate::CALLBACK_PATH)
+            && match (&self.vault, vault) {
+                (None, None) => true,
+                (Some(mine), Some(other)) => Arc::ptr_eq(mine, other),
+                (None, Some(_)) | (Some(_), None) => false,
+            }
     }
 
     pub(crate) fn config(&self) -> &Config {
@@ -173,18 +194,14 @@ impl Provider {
     ) -> Result<LoggedIn, LoginError> {
         let discovered = self.discovered().await?;
         self.check_response_issuer(issuer, &discovered.metadata)?;
-        let tokens = discovered
-            .client
-            .redeem(code, transaction.code_verifier(), &self.http)
-            .await
-            .map_err(LoginError::Redeem)?;
+        let (tokens, vault_session) = self.tokens(&discovered, code, transaction).await?;
         let nonce = transaction.nonce();
         let login = Login {
             client_id: &self.config.client_id,
             issuer: &self.config.issuer,
             nonce: &nonce,
         };
-        let id_token = secrecy::ExposeSecret::expose_secret(&tokens.id_token);
+        let id_token = tokens.id_token.expose_secret();
         let mut claims = self
             .keys
             .verify(
@@ -211,6 +228,7 @@ impl Provider {
                 identity,
                 groups_are_unknown: false,
                 provider_session,
+                vault_session,
             });
         };
         self.check_requirements(globus, &tokens, &discovered.metadata, now)
@@ -221,7 +239,40 @@ impl Provider {
             identity,
             groups_are_unknown,
             provider_session,
+            vault_session,
         })
+    }
+
+    /// Redeems a code, or has the vault redeem it and keep what came.
+    async fn tokens(
+        &self,
+        discovered: &Discovered,
+        code: String,
+        transaction: &LoginTransaction,
+    ) -> Result<(Tokens, Option<SessionId>), LoginError> {
+        let Some(vault) = &self.vault else {
+            let tokens = discovered
+                .client
+                .redeem(code, transaction.code_verifier(), &self.http)
+                .await
+                .map_err(LoginError::Redeem)?;
+            return Ok((tokens, None));
+        };
+        let client = (
+            self.config.issuer.as_str(),
+            self.config.client_id.as_str(),
+            self.redirect_uri.as_str(),
+        );
+        let (tokens, session) = vault
+            .login(client, code, transaction)
+            .await
+            .map_err(LoginError::Vault)?;
+        Ok((tokens, Some(session)))
+    }
+
+    /// The vault that keeps what logins return.
+    pub(crate) const fn vault(&self) -> Option<&Arc<Vault>> {
+        self.vault.as_ref()
     }
 
     /// What `rules` want to know of this provider's identities.
@@ -241,7 +292,7 @@ impl Provider {
         if self.config.session_requirements.is_empty() {
             return Ok(());
         }
-        let token = tokens.access_token.secret();
+        let token = tokens.access_token.expose_secret();
         let introspected = globus
             .introspect(&self.config, &metadata.token_endpoint, token, now)
             .await
@@ -300,7 +351,7 @@ impl Provider {
             .header(header::ACCEPT, "application/json")
             .header(
                 header::AUTHORIZATION,
-                format!("Bearer {}", tokens.access_token.secret()),
+                format!("Bearer {}", tokens.access_token.expose_secret()),
             )
             .body(Vec::new())
             .map_err(|_invalid| LoginError::Userinfo)?;
@@ -333,17 +384,41 @@ impl Provider {
             .map_err(LoginError::Discover)
     }
 
+    /// What is asked for: with a vault, also what the workload gets, and that it be renewed.
+    fn scopes(&self) -> (Vec<String>, &'static [(&'static str, &'static str)]) {
+        let mut scopes = self.config.scopes.clone();
+        let Some(vault) = &self.vault else {
+            return (scopes, &[]);
+        };
+        let delivered = vault.deliveries.iter().flat_map(|one| &one.token.scopes);
+        for scope in delivered {
+            if !scopes.contains(scope) {
+                scopes.push(scope.clone());
+            }
+        }
+        match self.config.kind {
+            ProviderKind::Globus => (scopes, &[("access_type", "offline")]),
+            ProviderKind::OIDC => {
+                scopes.push("offline_access".to_owned());
+                // Without it, providers may give no refresh token (OpenID Connect Core §11).
+                (scopes, &[("prompt", "consent")])
+            }
+        }
+    }
+
     async fn discover(&self) -> Result<Discovered, DiscoverError> {
         let document = get(&self.http, &self.config.issuer.discovery_url())
             .await
             .map_err(DiscoverError::Fetch)?;
         let metadata = ProviderMetadata::parse(&document, &self.config.issuer)
             .map_err(|error| DiscoverError::Fetch(FetchError::BadMetadata(error)))?;
+        let (scopes, offline) = self.scopes();
         let registration = Registration {
             client_id: &self.config.client_id,
             client_secret: &self.config.client_secret,
             redirect_uri: &self.redirect_uri,
-            scopes: &self.config.scopes,
+            scopes: &scopes,
+            offline,
         };
         let client = AuthorizationCodeClient::new(&metadata, registration)
             .map_err(DiscoverError::Registration)?;
@@ -421,6 +496,8 @@ pub(crate) enum LoginError {
     Userinfo,
     #[error("the userinfo endpoint answered about another user")]
     UserinfoSubject,
+    #[error("the vault did not redeem the code")]
+    Vault(#[source] VaultError),
 }
 
 impl LoginError {
@@ -431,6 +508,7 @@ impl LoginError {
             | Self::Introspect(_)
             | Self::Keys(_)
             | Self::SendUserinfo(_)
+            | Self::Vault(_)
             | Self::Redeem(RedeemError::Send(_) | RedeemError::Parse) => true,
             Self::Redeem(RedeemError::NoIdToken | RedeemError::Refused { .. })
             | Self::IdToken(_)
@@ -454,6 +532,7 @@ impl LoginError {
             Self::ResponseIssuer => "response_issuer",
             Self::SessionRequirements => "session_requirements",
             Self::SendUserinfo(_) | Self::Userinfo | Self::UserinfoSubject => "userinfo",
+            Self::Vault(_) => "vault",
         }
     }
 }

@@ -28,7 +28,7 @@ pub struct Args {
     )]
     pub certificate: PathBuf,
 
-    /// The file with the address of the database: sqlite:<path>, or postgres://….
+    /// The file with the address of the database: sqlite:PATH, or postgres://….
     #[arg(long, value_name = "FILE", conflicts_with = "database")]
     pub database_file: Option<PathBuf>,
 

@@ -642,11 +642,14 @@ fn spread() -> f64 {
 
 /// Names the client's own credentials, which have no refresh token.
 const OWN_CREDENTIALS: Digest = [0; 32];
-/// Longer than a request to an issuer takes at most (10 seconds) and than its tokens take to be stored.
-const LEASE: Duration = Duration::from_secs(30);
+/// Longer than a request to an issuer takes at most (10 seconds) and than its tokens usually take to be
+/// stored; shorter than the grace of common issuers (30 seconds), within which a replica that died must be
+/// taken over from.
+const LEASE: Duration = Duration::from_secs(15);
 const STORE_PATIENCE: Duration = Duration::from_secs(15);
-/// How long somebody waits for a refresh that is under way elsewhere.
-const PATIENCE: Duration = Duration::from_secs(40);
+/// How long somebody waits for a refresh that is under way elsewhere. Below the 10 seconds after which
+/// sidecars hang up, so that they hear why.
+const PATIENCE: Duration = Duration::from_secs(8);
 const POLL: Duration = Duration::from_millis(50);
 const ROUND: Duration = Duration::from_millis(250);
 /// Our client is not accepted: an operator must act, and there is no hurry.

@@ -50,6 +50,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         .await
         .context("failed to open the database")?;
     let secrets = Secrets::open_store(&store, &keys).await.map_err(chain)?;
+    store.take_over().await.map_err(chain)?;
     let http = HttpClient::with_system_roots().context("failed to make an HTTP client")?;
 
     let issuers = config.issuers.iter();

@@ -22,6 +22,8 @@ use crate::progress::{Attempt, Moment, Progress};
 #[derive(Clone, Debug)]
 pub struct Store {
     pool: AnyPool,
+    /// Whether several replicas may use it at a time.
+    is_shared: bool,
 }
 
 impl Store {
@@ -55,12 +57,33 @@ impl Store {
             .map_err(StoreError::Connect)?;
         let migrations = if is_sqlite { &SQLITE } else { &POSTGRESQL };
         migrations.run(&pool).await.map_err(StoreError::Migrate)?;
-        Ok(Self { pool })
+        Ok(Self {
+            pool,
+            is_shared: !is_sqlite,
+        })
     }
 
     /// Lets go of the database.
     pub async fn close(&self) {
         self.pool.close().await;
+    }
+
+    /// Ends the leases of a process that is gone, if no other process can have one: a database in a file has
+    /// one user at a time, and whoever opens it is the next.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn take_over(&self) -> Result<(), StoreError> {
+        if self.is_shared {
+            return Ok(());
+        }
+        sqlx::query(
+            "UPDATE grants SET lease_until = 0, version = version + 1 WHERE lease_until > 0",
+        )
+        .execute(&self.pool)
+        .await
+        .map_err(StoreError::Query)?;
+        Ok(())
     }
 
     /// The seeds, wrapped.

@@ -6,8 +6,8 @@ use oauth2::basic::{
     BasicTokenIntrospectionResponse, BasicTokenType,
 };
 use oauth2::{
-    AccessToken, AsyncHttpClient, AuthType, AuthUrl, AuthorizationCode, ClientId, ClientSecret,
-    CsrfToken, EndpointNotSet, EndpointSet, ExtraTokenFields, PkceCodeChallenge, PkceCodeVerifier,
+    AsyncHttpClient, AuthType, AuthUrl, AuthorizationCode, ClientId, ClientSecret, CsrfToken,
+    EndpointNotSet, EndpointSet, ExtraTokenFields, PkceCodeChallenge, PkceCodeVerifier,
     RedirectUrl, RequestTokenError, Scope, StandardRevocableToken, StandardTokenResponse,
     TokenResponse, TokenUrl,
 };
@@ -24,6 +24,7 @@ use crate::transaction::LoginTransaction;
 pub struct AuthorizationCodeClient {
     client: OAuthClient,
     scopes: Vec<Scope>,
+    offline: &'static [(&'static str, &'static str)],
 }
 
 /// What the configuration says of our client.
@@ -37,6 +38,9 @@ pub struct Registration<'a> {
     pub redirect_uri: &'a str,
     /// Scopes to ask for, beside `openid`.
     pub scopes: &'a [String],
+    /// The parameters by which the provider is asked for refresh tokens, where it has some beside the
+    /// scope `offline_access` (OpenID Connect Core §11).
+    pub offline: &'static [(&'static str, &'static str)],
 }
 
 /// `prompt` (OpenID Connect Core §3.1.2.1).
@@ -52,7 +56,7 @@ pub enum Prompt {
 #[derive(Debug)]
 pub struct Tokens {
     /// For the userinfo endpoint.
-    pub access_token: AccessToken,
+    pub access_token: SecretString,
     /// Unverified.
     pub id_token: SecretString,
     /// Tokens for further resource servers, as Globus returns them beside the first.
@@ -101,7 +105,11 @@ impl AuthorizationCodeClient {
             .chain(registration.scopes.iter().map(String::as_str))
             .map(|scope| Scope::new(scope.to_owned()))
             .collect();
-        Ok(Self { client, scopes })
+        Ok(Self {
+            client,
+            scopes,
+            offline: registration.offline,
+        })
     }
 
     /// The address to which the browser goes to log in.
@@ -127,6 +135,9 @@ impl AuthorizationCodeClient {
             .add_extra_param("nonce", transaction.nonce());
         if prompt == Prompt::Login {
             request = request.add_extra_param("prompt", "login");
+        }
+        for (name, value) in self.offline {
+            request = request.add_extra_param(*name, *value);
         }
         for (name, value) in requirements.parameters() {
             request = request.add_extra_param(name, value);
@@ -163,7 +174,7 @@ impl AuthorizationCodeClient {
             .clone()
             .ok_or(RedeemError::NoIdToken)?;
         Ok(Tokens {
-            access_token: response.access_token().clone(),
+            access_token: SecretString::from(response.access_token().secret().clone()),
             id_token: SecretString::from(id_token),
             other_tokens: response.extra_fields().other_tokens.clone(),
         })
@@ -261,6 +272,7 @@ mod tests {
             client_secret: &"hunter2".into(),
             redirect_uri: "https://app.test/oauth2/callback",
             scopes: &scopes,
+            offline: &[],
         };
         AuthorizationCodeClient::new(&provider, registration).unwrap()
     }

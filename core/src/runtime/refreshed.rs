@@ -40,7 +40,7 @@ impl<T, E> Default for Refreshed<T, E> {
 impl<T, E: std::error::Error> Refreshed<T, E> {
     /// The value, not older than `max_age` if `fetch` can help it.
     ///
-    /// After a failure nothing is fetched for [`RETRY_AFTER`]; an older value is served meanwhile.
+    /// After a failure nothing is fetched for two seconds; an older value is served meanwhile.
     ///
     /// # Errors
     /// The last failure, if there is no value at all.

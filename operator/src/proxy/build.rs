@@ -80,6 +80,7 @@ pub fn build(
         identity_headers: validated.identity_headers,
         tls: validated.tls,
         tracing: validated.tracing,
+        vault: None,
         session_keys,
         operator,
         log_level: validated.log_level,

@@ -75,6 +75,7 @@ fn config(emails: &[&str]) -> SidecarConfig {
         identity_headers: IdentityHeaders::default(),
         tls: None,
         tracing: None,
+        vault: None,
         session_keys: vec![SessionKey {
             id: KeyId(1),
             key: KeyBytes::new([7; 32]).into(),
@@ -95,6 +96,7 @@ impl Stage {
             http: HttpClient::with_system_roots().unwrap(),
             clock: Arc::<ManualClock>::clone(&clock),
             metrics: Metrics::default(),
+            vault_token: None,
         };
         let live = live(&tools, &[ALICE]);
         let upstream = Upstream::new(Some(Origin::Loopback(UPSTREAM_PORT))).unwrap();

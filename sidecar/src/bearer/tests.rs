@@ -78,6 +78,7 @@ fn tools() -> Tools {
         clock: Arc::new(ManualClock::at(NOW)),
         http: HttpClient::with_system_roots().unwrap(),
         metrics: Metrics::default(),
+        vault_token: None,
     }
 }
 
@@ -97,7 +98,7 @@ fn provider_of_kind(kind: ProviderKind, client_id: &str) -> Arc<Provider> {
         session_requirements: SessionRequirements::default(),
     };
     let external: ExternalUrl = AUDIENCE.parse().unwrap();
-    Arc::new(Provider::new(config, &external, tools().http))
+    Arc::new(Provider::new(config, &external, tools().http, None))
 }
 
 fn no_bearers() -> Config {

@@ -42,6 +42,8 @@ pub(crate) struct RefreshToken {
     pub(crate) grant: Grant,
     pub(crate) lifetime_seconds: u32,
     pub(crate) used_at: i64,
+    /// When it was first replaced.
+    pub(crate) spent_at: Option<i64>,
 }
 
 /// An authorization code, without its value.
@@ -127,6 +129,7 @@ impl Store {
             grant,
             lifetime_seconds,
             used_at: now,
+            spent_at: None,
         };
         make_room(&mut self.refresh_tokens, |_| true);
         insert(&mut self.refresh_tokens, token)
@@ -136,10 +139,15 @@ impl Store {
         self.refresh_tokens.get_mut(value)
     }
 
-    /// Replaces a refresh token by its successor.
-    pub(crate) fn rotate_refresh_token(&mut self, old: &str) -> Option<String> {
-        let token = self.refresh_tokens.remove(old)?;
-        Some(insert(&mut self.refresh_tokens, token))
+    /// Replaces a refresh token by its successor, beside one that it may have already.
+    pub(crate) fn rotate_refresh_token(&mut self, old: &str, now: i64) -> Option<String> {
+        let token = self.refresh_tokens.get_mut(old)?;
+        let successor = RefreshToken {
+            spent_at: None,
+            ..token.clone()
+        };
+        token.spent_at.get_or_insert(now);
+        Some(insert(&mut self.refresh_tokens, successor))
     }
 
     /// Which client a token of either kind was issued to.

@@ -1,4 +1,4 @@
-//! Where the sidecar's program is.
+//! Where our programs are.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,11 +15,19 @@ use std::sync::OnceLock;
 /// `GLOBUS_AUTH_SIDECAR` names another program instead, which is then not built.
 pub(crate) fn sidecar() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM
-        .get_or_init(|| std::env::var_os("GLOBUS_AUTH_SIDECAR").map_or_else(build, PathBuf::from))
+    PROGRAM.get_or_init(|| {
+        let named = std::env::var_os("GLOBUS_AUTH_SIDECAR");
+        named.map_or_else(|| build("globus-auth-sidecar", &[]), PathBuf::from)
+    })
 }
 
-fn build() -> PathBuf {
+/// The vault, built so that it can be made to die between the steps of a refresh.
+pub(crate) fn vault() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| build("globus-auth-vault", &["--features", "failpoints"]))
+}
+
+fn build(name: &str, options: &[&str]) -> PathBuf {
     let test = std::env::current_exe().expect("a process has a program");
     // target/<profile>/deps/<test>
     let folder = test
@@ -33,14 +41,16 @@ fn build() -> PathBuf {
         Some(name) => name,
     };
     let status = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--package", NAME, "--bin", NAME])
+        .args(["build", "--quiet", "--package", name, "--bin", name])
+        .args(options)
         .args(["--profile", profile, "--target-dir"])
         .arg(target)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
+        // The compiler beside this Cargo: one that rustup chooses by folder could be another for a
+        // dependency that brings a toolchain file.
+        .env("RUSTC", Path::new(env!("CARGO")).with_file_name("rustc"))
         .status()
         .expect("cargo runs");
-    assert!(status.success(), "cargo failed to build the sidecar");
-    folder.join(NAME)
+    assert!(status.success(), "cargo failed to build {name}");
+    folder.join(name)
 }
-
-const NAME: &str = "globus-auth-sidecar";

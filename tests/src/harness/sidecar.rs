@@ -92,6 +92,7 @@ pub fn config(issuer: &str, emails: &[&str]) -> SidecarConfig {
         identity_headers: IdentityHeaders::default(),
         tls: None,
         tracing: None,
+        vault: None,
         session_keys: vec![session_key(7)],
         operator: Operator {
             url: "https://127.0.0.1:9".to_owned(),
@@ -172,6 +173,16 @@ impl Sidecar {
     /// Where users are served.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where the workload asks other services.
+    ///
+    /// # Panics
+    /// If it does not listen there.
+    pub async fn outbound(&self) -> SocketAddr {
+        let line = self.logged("serving requests of the workload").await;
+        let address = line["address"].as_str().expect("an address");
+        address.parse().expect("an address")
     }
 
     /// Where the kubelet asks.

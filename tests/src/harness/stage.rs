@@ -2,11 +2,13 @@
 
 use std::net::SocketAddr;
 
-use globus_auth_core::sidecar_config::SidecarConfig;
+use globus_auth_core::sidecar_config::{DeliveredToken, SidecarConfig};
+use globus_auth_core::vault_config::VaultConfig;
 
 use super::browser::Browser;
 use super::secrets::Secrets;
 use super::sidecar::{self, CLIENT_ID, CLIENT_SECRET, EXTERNAL_URL, Sidecar};
+use super::vault::{self, Vault};
 use crate::echo::Echo;
 use crate::globus::{Client, Config, Emulator, MintRequest, RunningEmulator, User};
 
@@ -34,6 +36,8 @@ pub struct Stage {
     pub upstream: Option<Echo>,
     /// What is tested.
     pub sidecar: Sidecar,
+    /// The vault, if there is one.
+    pub vault: Option<Vault>,
     globus_config: Config,
     upstream_address: SocketAddr,
 }
@@ -49,7 +53,14 @@ pub struct Setup {
     upstream: SocketAddr,
     upstream_port: Option<u16>,
     wait_until_ready: bool,
+    tokens: Option<Tokens>,
+    change_vault: Option<ChangeVault>,
 }
+
+/// Makes what the workload gets, once it is known where things are.
+type Tokens = Box<dyn FnOnce(SocketAddr) -> Vec<DeliveredToken> + Send>;
+/// A change of the vault's configuration.
+type ChangeVault = Box<dyn FnOnce(&mut VaultConfig) + Send>;
 
 impl std::fmt::Debug for Setup {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -86,6 +97,8 @@ impl Default for Setup {
             upstream: SocketAddr::from(([127, 0, 0, 1], 0)),
             upstream_port: None,
             wait_until_ready: true,
+            tokens: None,
+            change_vault: None,
         }
     }
 }
@@ -133,6 +146,24 @@ impl Setup {
         self
     }
 
+    /// Puts a vault behind the sidecar, from which the workload gets `tokens`; routes may lead to the
+    /// address that is told.
+    #[must_use]
+    pub fn vault(
+        mut self,
+        tokens: impl FnOnce(SocketAddr) -> Vec<DeliveredToken> + Send + 'static,
+    ) -> Self {
+        self.tokens = Some(Box::new(tokens));
+        self
+    }
+
+    /// Changes the vault's configuration.
+    #[must_use]
+    pub fn vault_config(mut self, change: impl FnOnce(&mut VaultConfig) + Send + 'static) -> Self {
+        self.change_vault = Some(Box::new(change));
+        self
+    }
+
     /// Does not wait until the sidecar is ready.
     #[must_use]
     pub fn maybe_unready(mut self) -> Self {
@@ -156,14 +187,34 @@ impl Setup {
             change(&mut config);
         }
         let upstream_address = upstream.address();
+        let secrets = Secrets::default();
+        let mut options = self.options;
+        let mut behind = None;
+        if let Some(tokens) = self.tokens {
+            let tokens = tokens(upstream_address);
+            let servers: Vec<&str> = tokens.iter().map(|token| &*token.resource_server).collect();
+            let mut vault_config = vault::config(globus.issuer(), &servers);
+            if let Some(change) = self.change_vault {
+                change(&mut vault_config);
+            }
+            let started = Vault::start(&vault_config, secrets.clone()).await;
+            let token = started.identity_token(vault::POD);
+            options.extend(["--vault-token".to_owned(), token]);
+            options.extend(["--outbound-port".to_owned(), "0".to_owned()]);
+            config.vault = Some(globus_auth_core::sidecar_config::Vault {
+                url: started.url(),
+                certificate_authorities: started.authority().to_owned(),
+                tokens,
+            });
+            behind = Some(started);
+        }
         let port = self
             .upstream_port
             .unwrap_or_else(|| upstream_address.port());
-        let secrets = Secrets::default();
         for email in [ALICE, MALLORY, CAROLS_EMAIL] {
             secrets.add(email);
         }
-        let sidecar = Sidecar::launch(config, port, &self.options, secrets).await;
+        let sidecar = Sidecar::launch(config, port, &options, secrets).await;
         if self.wait_until_ready {
             sidecar.ready().await;
         }
@@ -176,6 +227,7 @@ impl Setup {
             globus: Some(globus),
             upstream: Some(upstream),
             sidecar,
+            vault: behind,
             globus_config,
             upstream_address,
         }
@@ -219,6 +271,14 @@ impl Stage {
     /// While it is stopped.
     pub fn globus(&self) -> &RunningEmulator {
         self.globus.as_ref().expect("the provider runs")
+    }
+
+    /// The vault.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn vault(&self) -> &Vault {
+        self.vault.as_ref().expect("there is a vault")
     }
 
     /// The workload.

@@ -24,3 +24,4 @@ mod signer;
 mod soak;
 mod tls;
 mod trace;
+mod vault;

@@ -55,6 +55,9 @@ pub struct Config {
     pub session_lifetime_seconds: u32,
     /// Whether a refresh token is replaced by its use, and the old one then refused. Globus does not.
     pub rotate_refresh_tokens: bool,
+    /// For how long after its first use a replaced refresh token is good all the same. Its use after that
+    /// ends every token of the same user, client and resource server (RFC 9700 §4.14.2).
+    pub refresh_token_grace_seconds: u32,
     /// Whether a new login may be answered with an access token that was issued before and has less
     /// than its full lifetime left, as has been seen of Globus.
     pub reuse_access_tokens: bool,
@@ -102,6 +105,7 @@ impl Default for Config {
             refresh_token_idle_seconds: HALF_A_YEAR,
             session_lifetime_seconds: 86_400,
             rotate_refresh_tokens: false,
+            refresh_token_grace_seconds: 0,
             reuse_access_tokens: false,
         }
     }

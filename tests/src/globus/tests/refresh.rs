@@ -92,5 +92,31 @@ async fn rotation_replaces_the_token_at_each_use() {
         refresh(&emulator, first).await.status,
         StatusCode::UNAUTHORIZED
     );
-    assert_eq!(refresh(&emulator, second).await.status, StatusCode::OK);
+    // A token that was used before is a copy, for all the issuer knows: nothing of it is good any more.
+    assert_eq!(
+        refresh(&emulator, second).await.status,
+        StatusCode::UNAUTHORIZED
+    );
+}
+
+#[tokio::test]
+async fn a_replaced_token_is_good_within_the_grace() {
+    let mut config = config();
+    config.rotate_refresh_tokens = true;
+    config.refresh_token_grace_seconds = 30;
+    let emulator = Emulator::new(config).unwrap();
+    let answer = tokens(&emulator, &[("access_type", "offline")], ALICE).await;
+    let first = text(&answer, "refresh_token");
+    let refreshed = refresh(&emulator, first).await.json();
+    assert_eq!(refresh(&emulator, first).await.status, StatusCode::OK);
+    emulator.advance(30);
+    assert_eq!(
+        refresh(&emulator, first).await.status,
+        StatusCode::UNAUTHORIZED
+    );
+    let second = text(&refreshed, "refresh_token");
+    assert_eq!(
+        refresh(&emulator, second).await.status,
+        StatusCode::UNAUTHORIZED
+    );
 }

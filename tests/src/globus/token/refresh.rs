@@ -22,7 +22,7 @@ pub(super) fn refresh(call: Call<'_>) -> Result<TokenAnswer, OAuthError> {
     } = usable(call, &mut store, value)?.clone();
     let scopes = narrowed(call, &grant.scopes)?;
     let successor = if config.rotate_refresh_tokens {
-        store.rotate_refresh_token(value)
+        store.rotate_refresh_token(value, now)
     } else {
         Some(value.to_owned())
     };
@@ -48,6 +48,19 @@ fn usable<'a>(
 ) -> Result<&'a RefreshToken, OAuthError> {
     let now = call.realm.now();
     let idle = i64::from(call.realm.config().refresh_token_idle_seconds);
+    let grace = i64::from(call.realm.config().refresh_token_grace_seconds);
+    let known = store.refresh_token(value);
+    let spent = known.filter(|token| token.spent_at.is_some_and(|at| now - at >= grace));
+    if let Some(grant) = spent.map(|token| token.grant.clone()) {
+        store.revoke_where(|other| {
+            other.client_id == grant.client_id
+                && other.principal == grant.principal
+                && other.resource_server == grant.resource_server
+        });
+        return Err(OAuthError::invalid_grant(
+            "the refresh token was used before",
+        ));
+    }
     let token = store
         .refresh_token(value)
         .ok_or_else(|| OAuthError::invalid_grant("the refresh token is not known"))?;

@@ -1,0 +1,371 @@
+//! The vault, as a sidecar asks it: hands over codes, and gets access tokens for the users who are logged
+//! in here. No refresh token ever comes back.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use globus_auth_core::oauth::authorization_code::{OtherToken, Tokens};
+use globus_auth_core::oauth::globus::requirements::SessionRequirements;
+use globus_auth_core::runtime::http_client::{BadTrust, HttpClient, SendError};
+use globus_auth_core::runtime::telemetry::Chain;
+use globus_auth_core::session::{Session, SessionId};
+use globus_auth_core::sidecar_config::{DeliveredToken, Vault as Config};
+use globus_auth_core::transaction::LoginTransaction;
+use globus_auth_core::vault_api::{
+    LOGINS, LoginRequest, LoginResponse, SESSIONS, SESSIONS_END, SessionRequest, SessionResponse,
+    TOKENS, TokenAnswer, TokenRequest, fingerprint,
+};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Request, StatusCode};
+use quick_cache::sync::Cache;
+use secrecy::{ExposeSecret, SecretString};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::time::Instant;
+
+use crate::origin::{BadOrigin, Origin};
+use crate::outbound::PASS;
+use crate::workload::Workload;
+
+/// Our vault.
+pub(crate) struct Vault {
+    config: Config,
+    http: HttpClient,
+    identity_token: PathBuf,
+    /// In the order of the configuration.
+    pub(crate) deliveries: Vec<Delivery>,
+    handles: Cache<SessionId, SecretString>,
+    tokens: Cache<(SessionId, usize), Arc<Delivered>>,
+    /// What the workload shows for a user whose request it serves: works in this pod only.
+    passes: Cache<String, Arc<Session>>,
+    passes_of: Cache<SessionId, HeaderValue>,
+}
+
+impl std::fmt::Debug for Vault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Vault")
+            .field("url", &self.config.url)
+            .field("deliveries", &self.deliveries)
+            .finish_non_exhaustive()
+    }
+}
+
+/// One token that the workload gets, and how.
+#[derive(Debug)]
+pub(crate) struct Delivery {
+    pub(crate) token: DeliveredToken,
+    pub(crate) header: Option<HeaderName>,
+    pub(crate) origin: Option<Workload>,
+}
+
+/// A token, ready to be sent.
+pub(crate) struct Delivered {
+    /// The token alone.
+    pub(crate) bare: HeaderValue,
+    /// `Bearer` and the token.
+    pub(crate) bearer: HeaderValue,
+    fingerprint: String,
+    good_until: Instant,
+}
+
+impl std::fmt::Debug for Delivered {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Delivered").finish_non_exhaustive()
+    }
+}
+
+impl Vault {
+    /// # Errors
+    /// [`BadVault`].
+    pub(crate) fn new(config: Config, identity_token: PathBuf) -> Result<Self, BadVault> {
+        let deliveries = config.tokens.iter().map(delivery);
+        Ok(Self {
+            http: HttpClient::with_authorities(&config.certificate_authorities)
+                .map_err(BadVault::Trust)?,
+            deliveries: deliveries.collect::<Result<_, _>>()?,
+            config,
+            identity_token,
+            handles: Cache::new(MAX_SESSIONS),
+            tokens: Cache::new(MAX_SESSIONS),
+            passes: Cache::new(MAX_SESSIONS),
+            passes_of: Cache::new(MAX_SESSIONS),
+        })
+    }
+
+    /// Whether this was made of the same configuration.
+    pub(crate) fn is(&self, config: &Config) -> bool {
+        self.config == *config
+    }
+
+    /// Has the code of a login redeemed. The session is named by the vault, which knows it by that name.
+    ///
+    /// # Errors
+    /// [`VaultError`].
+    pub(crate) async fn login(
+        &self,
+        (issuer, client_id, redirect_uri): (&str, &str, &str),
+        code: String,
+        transaction: &LoginTransaction,
+    ) -> Result<(Tokens, SessionId), VaultError> {
+        let request = LoginRequest {
+            issuer: issuer.to_owned(),
+            client_id: client_id.to_owned(),
+            redirect_uri: redirect_uri.to_owned(),
+            code: code.into(),
+            code_verifier: transaction.code_verifier().into_secret().into(),
+            nonce: transaction.nonce().into(),
+        };
+        let response: LoginResponse = self.ask(LOGINS, &request).await?;
+        let session = URL_SAFE_NO_PAD.decode(response.session.expose_secret());
+        let session: [u8; 16] = session
+            .ok()
+            .and_then(|bytes| bytes.try_into().ok())
+            .ok_or(VaultError::Answer)?;
+        let other_tokens = response.other_tokens.into_iter().map(|token| OtherToken {
+            resource_server: token.resource_server,
+            access_token: token.access_token,
+        });
+        let tokens = Tokens {
+            access_token: response.access_token,
+            id_token: response.id_token,
+            other_tokens: other_tokens.collect(),
+        };
+        Ok((tokens, SessionId::from_bytes(session)))
+    }
+
+    /// Tells the vault that a session has ended.
+    ///
+    /// # Errors
+    /// [`VaultError`].
+    pub(crate) async fn end(&self, session: SessionId) -> Result<(), VaultError> {
+        self.handles.remove(&session);
+        for index in 0..self.deliveries.len() {
+            self.tokens.remove(&(session, index));
+        }
+        if let Some((_, pass)) = self.passes_of.remove(&session)
+            && let Ok(pass) = pass.to_str()
+        {
+            self.passes.remove(pass);
+        }
+        let request = SessionRequest {
+            session: name(session),
+        };
+        let body = serde_json::to_vec(&request).map_err(VaultError::Encode)?;
+        self.send(SESSIONS_END, body).await.map(drop)
+    }
+
+    /// The token of the delivery at `index`, for the user of `session`; another one than `rejected`.
+    /// However many wait for it, the vault is asked once.
+    ///
+    /// # Errors
+    /// [`VaultError`].
+    pub(crate) async fn token(
+        &self,
+        session: SessionId,
+        index: usize,
+        rejected: Option<&Delivered>,
+    ) -> Result<Arc<Delivered>, VaultError> {
+        let key = (session, index);
+        let is_useless = |token: &Arc<Delivered>| {
+            token.good_until <= Instant::now()
+                || rejected.is_some_and(|rejected| rejected.fingerprint == token.fingerprint)
+        };
+        self.tokens.remove_if(&key, is_useless);
+        let rejected = rejected.map(|token| token.fingerprint.clone());
+        self.tokens
+            .get_or_insert_async(&key, self.fetch(session, index, rejected))
+            .await
+    }
+
+    async fn fetch(
+        &self,
+        session: SessionId,
+        index: usize,
+        rejected: Option<String>,
+    ) -> Result<Arc<Delivered>, VaultError> {
+        let wanted = &self.deliveries.get(index).ok_or(VaultError::Answer)?.token;
+        let mut request = TokenRequest {
+            handle: self.handle(session).await?,
+            resource_server: wanted.resource_server.clone(),
+            scopes: wanted.scopes.clone(),
+            rejected,
+        };
+        let answer = match self.ask(TOKENS, &request).await {
+            // The vault was restored, or the session was ended there: a new handle tells.
+            Err(VaultError::Refused(StatusCode::FORBIDDEN)) => {
+                self.handles.remove(&session);
+                request.handle = self.handle(session).await?;
+                self.ask(TOKENS, &request).await?
+            }
+            answer => answer?,
+        };
+        match answer {
+            TokenAnswer::Token(token) => delivered(&token.access_token, token.lifetime()),
+            TokenAnswer::ReauthenticationRequired {
+                scopes,
+                requirements,
+            } => Err(VaultError::Reauthenticate(SessionRequirements {
+                required_scopes: scopes,
+                ..requirements
+            })),
+        }
+    }
+
+    async fn handle(&self, session: SessionId) -> Result<SecretString, VaultError> {
+        let open = async {
+            let request = SessionRequest {
+                session: name(session),
+            };
+            let response: SessionResponse = self.ask(SESSIONS, &request).await?;
+            Ok(response.handle)
+        };
+        self.handles.get_or_insert_async(&session, open).await
+    }
+
+    /// What the workload shows, in `X-Globus-Auth-Session`, to act for the user of `session`.
+    fn pass(&self, session: &Session) -> Option<HeaderValue> {
+        let made = self.passes_of.get_or_insert_with(&session.id, || {
+            let bytes = globus_auth_core::random::bytes::<32>()?;
+            let text = URL_SAFE_NO_PAD.encode(bytes);
+            self.passes.insert(text.clone(), Arc::new(session.clone()));
+            let mut value = HeaderValue::try_from(text)
+                .map_err(|_never| globus_auth_core::random::Unavailable)?;
+            value.set_sensitive(true);
+            Ok::<_, globus_auth_core::random::Unavailable>(value)
+        });
+        made.ok()
+    }
+
+    /// Gives the workload what it gets with a request of the user of `session`. A token that cannot be had
+    /// is left out: the request is the user's, and its workload knows what it needs.
+    pub(crate) async fn attach(&self, session: &Session, headers: &mut HeaderMap) {
+        if self.has_routes()
+            && let Some(pass) = self.pass(session)
+        {
+            headers.insert(PASS, pass);
+        }
+        for (index, delivery) in self.deliveries.iter().enumerate() {
+            let Some(name) = &delivery.header else {
+                continue;
+            };
+            match self.token(session.id, index, None).await {
+                Ok(token) => drop(headers.insert(name.clone(), token.bare.clone())),
+                Err(error) => {
+                    let token = &delivery.token.name;
+                    tracing::warn!(error = %Chain(&error), token, "a request goes on without a token");
+                }
+            }
+        }
+    }
+
+    /// Whose pass this is.
+    pub(crate) fn holder(&self, pass: &str) -> Option<Arc<Session>> {
+        self.passes.get(pass)
+    }
+
+    /// Whether any token is attached to requests of the workload.
+    fn has_routes(&self) -> bool {
+        self.deliveries.iter().any(|one| one.origin.is_some())
+    }
+
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        request: &(impl Serialize + Sync),
+    ) -> Result<T, VaultError> {
+        let body = serde_json::to_vec(request).map_err(VaultError::Encode)?;
+        let answer = self.send(path, body).await?;
+        serde_json::from_slice(&answer).map_err(|_quotes_values| VaultError::Answer)
+    }
+
+    async fn send(&self, path: &str, body: Vec<u8>) -> Result<Vec<u8>, VaultError> {
+        // Read each time: the kubelet rotates it.
+        let token = tokio::fs::read_to_string(&self.identity_token)
+            .await
+            .map_err(VaultError::IdentityToken)?;
+        let request = Request::post(format!("{}{path}", self.config.url))
+            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::AUTHORIZATION, format!("Bearer {}", token.trim()))
+            .body(body)
+            .map_err(VaultError::Request)?;
+        let response = self.http.send(request).await.map_err(VaultError::Send)?;
+        match response.status() {
+            StatusCode::OK | StatusCode::NO_CONTENT => Ok(response.into_body()),
+            status => Err(VaultError::Refused(status)),
+        }
+    }
+}
+
+fn delivery(token: &DeliveredToken) -> Result<Delivery, BadVault> {
+    let header = token.header.as_ref().map(|name| name.parse()).transpose();
+    let route = token.route.as_ref();
+    let origin = route.map(|route| Origin::remote(&route.upstream));
+    Ok(Delivery {
+        header: header.map_err(|_syntax| BadVault::Header)?,
+        origin: origin
+            .transpose()
+            .map_err(BadVault::Origin)?
+            .map(Workload::new),
+        token: token.clone(),
+    })
+}
+
+fn delivered(token: &SecretString, lifetime: Duration) -> Result<Arc<Delivered>, VaultError> {
+    let value = |text: &str| {
+        let mut value = HeaderValue::from_str(text).map_err(|_bytes| VaultError::Answer)?;
+        value.set_sensitive(true);
+        Ok(value)
+    };
+    // The vault knows when a token is near its end; it is asked again soon.
+    let kept = lifetime.min(LONGEST_KEPT);
+    Ok(Arc::new(Delivered {
+        bare: value(token.expose_secret())?,
+        bearer: value(&format!("Bearer {}", token.expose_secret()))?,
+        fingerprint: fingerprint(token),
+        good_until: Instant::now() + kept,
+    }))
+}
+
+fn name(session: SessionId) -> SecretString {
+    URL_SAFE_NO_PAD.encode(session.as_bytes()).into()
+}
+
+/// So many users at a time are served without asking the vault again.
+const MAX_SESSIONS: usize = 4096;
+/// After so long, a token that was revoked is not sent any more.
+const LONGEST_KEPT: Duration = Duration::from_secs(30);
+
+/// Why a vault cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BadVault {
+    #[error("a token's header is not a name")]
+    Header,
+    #[error("a token's route cannot be asked")]
+    Origin(#[source] BadOrigin),
+    #[error("the sidecar has no identity for the vault; restart the pod")]
+    NoIdentity,
+    #[error("vault.certificateAuthorities cannot be used")]
+    Trust(#[source] BadTrust),
+}
+
+/// Why the vault gave nothing.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum VaultError {
+    #[error("the vault's answer is not what it must be")]
+    Answer,
+    #[error("failed to write a request")]
+    Encode(#[source] serde_json::Error),
+    #[error("failed to read the identity token")]
+    IdentityToken(#[source] std::io::Error),
+    #[error("only the user can help, by another login")]
+    Reauthenticate(SessionRequirements),
+    #[error("the vault answered with status {0}")]
+    Refused(StatusCode),
+    #[error("failed to make a request")]
+    Request(#[source] http::Error),
+    #[error("failed to reach the vault")]
+    Send(#[source] SendError),
+}

@@ -1,0 +1,440 @@
+//! The vault as a process, and the API server that tells it who asks.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use axum::routing::post;
+use axum::{Json, Router};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use globus_auth_core::runtime::http_client::HttpClient;
+use globus_auth_core::runtime::tls_server::{self, ServedCertificate};
+use globus_auth_core::sidecar_config::{LogLevel, ProviderKind};
+use globus_auth_core::vault_api::{Refusal, audience};
+use globus_auth_core::vault_config::{
+    Consumer, Issuer, Refresh, Rotation, VERSION, VaultConfig, VaultReference,
+};
+use http::{Request, StatusCode, header};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::binary;
+use super::log::Log;
+use super::secrets::Secrets;
+use super::sidecar::{CLIENT_ID, CLIENT_SECRET};
+use super::wait::eventually;
+
+/// The vault of the tests.
+const NAMESPACE: &str = "auth";
+const NAME: &str = "alcf";
+
+/// A running vault. It is killed when it is dropped, and its log is then searched for secrets.
+#[derive(Debug)]
+pub struct Vault {
+    child: Child,
+    log: Log,
+    folder: Files,
+    address: SocketAddr,
+    api_server: SocketAddr,
+    authority: String,
+    secrets: Secrets,
+    database: String,
+}
+
+/// A configuration for a vault at the provider `issuer`, where pods of `ml/app` may ask for tokens of
+/// `resource_servers`.
+///
+/// # Panics
+/// If the issuer is none.
+pub fn config(issuer: &str, resource_servers: &[&str]) -> VaultConfig {
+    VaultConfig {
+        version: VERSION,
+        vault: VaultReference {
+            namespace: NAMESPACE.to_owned(),
+            name: NAME.to_owned(),
+        },
+        issuers: vec![Issuer {
+            name: "globus".to_owned(),
+            kind: ProviderKind::Globus,
+            issuer: issuer.parse().expect("an issuer"),
+            client_id: CLIENT_ID.to_owned(),
+            client_secret: CLIENT_SECRET.into(),
+            rotation: Rotation::Never,
+            requests_per_second: 1000,
+        }],
+        consumers: vec![Consumer {
+            namespace: "ml".to_owned(),
+            service_account: "app".to_owned(),
+            resource_servers: resource_servers
+                .iter()
+                .map(|&name| name.to_owned())
+                .collect(),
+        }],
+        refresh: Refresh {
+            keep_alive_seconds: 30 * 86_400,
+            max_concurrent_per_issuer: 8,
+        },
+        log_level: LogLevel::Debug,
+    }
+}
+
+/// A pod, as its ServiceAccount token names it.
+#[derive(Clone, Copy, Debug)]
+pub struct Pod {
+    /// Its namespace.
+    pub namespace: &'static str,
+    /// Its ServiceAccount.
+    pub service_account: &'static str,
+    /// Its uid.
+    pub uid: &'static str,
+}
+
+/// The pod of the workload.
+pub const POD: Pod = Pod {
+    namespace: "ml",
+    service_account: "app",
+    uid: "pod-1",
+};
+
+impl Pod {
+    /// A token for the vault, as the stand-in of the API server knows it.
+    pub fn token(self) -> String {
+        let audience = audience(NAMESPACE, NAME);
+        let Self {
+            namespace,
+            service_account,
+            uid,
+        } = self;
+        format!("{namespace}/{service_account}/{uid}/{audience}")
+    }
+}
+
+impl Vault {
+    /// Starts a vault with a database of its own.
+    ///
+    /// # Panics
+    /// If it does not serve.
+    pub async fn start(config: &VaultConfig, secrets: Secrets) -> Self {
+        let folder = Files::new();
+        let database = format!("sqlite:{}", folder.0.join("vault.db").display());
+        Self::start_with(config, secrets, folder, database, None).await
+    }
+
+    async fn start_with(
+        config: &VaultConfig,
+        secrets: Secrets,
+        folder: Files,
+        database: String,
+        dies_before: Option<&str>,
+    ) -> Self {
+        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]);
+        let made = made.expect("a certificate can be made");
+        let authority = made.cert.pem();
+        let text = serde_json::to_vec(config).expect("a configuration is JSON");
+        folder.write("config/vault.json", &text);
+        folder.write("tls/tls.crt", authority.as_bytes());
+        folder.write("tls/tls.key", made.signing_key.serialize_pem().as_bytes());
+        folder.write("account/ca.crt", authority.as_bytes());
+        folder.write("account/token", b"the vault's own token");
+        if !folder.0.join("keyring.json").exists() {
+            folder.write("keyring.json", &keyring(&secrets));
+        }
+        let api_server = api_server(&authority, &made.signing_key.serialize_pem()).await;
+        let (child, log) = spawn(&folder.0, api_server, &database, dies_before);
+        let address = serving(&log).await;
+        Self {
+            child,
+            log,
+            folder,
+            address,
+            api_server,
+            authority,
+            secrets,
+            database,
+        }
+    }
+
+    /// The file with the token of a pod, as the kubelet projects it.
+    ///
+    /// # Panics
+    /// If it cannot be written.
+    pub fn identity_token(&self, pod: Pod) -> String {
+        let name = format!("token-{}", pod.uid);
+        self.folder.write(&name, pod.token().as_bytes());
+        self.folder.0.join(name).display().to_string()
+    }
+
+    /// Where sidecars ask.
+    pub fn url(&self) -> String {
+        format!("https://{}", self.address)
+    }
+
+    /// The authority that vouches for it, in PEM.
+    pub fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    /// Waits until it has died by itself.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub async fn died(&mut self) {
+        eventually("the vault to die", async || {
+            self.child
+                .try_wait()
+                .expect("the process can be waited for")
+        })
+        .await;
+    }
+
+    /// Ends the process as `kill -9` does, and starts another with the same database. It dies before the
+    /// step `dies_before`, if one is named.
+    ///
+    /// # Panics
+    /// If it does not serve again.
+    pub async fn restart(&mut self, dies_before: Option<&str>) {
+        self.end();
+        let (child, log) = spawn(&self.folder.0, self.api_server, &self.database, dies_before);
+        (self.child, self.log) = (child, log);
+        self.address = serving(&self.log).await;
+    }
+
+    /// Asks as `pod` does.
+    ///
+    /// # Errors
+    /// The status and body of a refusal.
+    ///
+    /// # Panics
+    /// If there is no answer, or one that is not what it must be.
+    pub async fn ask<T: DeserializeOwned>(
+        &self,
+        pod: Pod,
+        path: &str,
+        request: &impl Serialize,
+    ) -> Result<T, (StatusCode, Refusal)> {
+        let (status, body) = self.send(&pod.token(), path, request).await;
+        if status.is_success() {
+            let body = if body.is_empty() {
+                b"null".to_vec()
+            } else {
+                body
+            };
+            Ok(serde_json::from_slice(&body).expect("an answer"))
+        } else {
+            Err((status, serde_json::from_slice(&body).expect("a refusal")))
+        }
+    }
+
+    /// Asks with a token of the test's own.
+    ///
+    /// # Panics
+    /// If there is no answer.
+    pub async fn send(
+        &self,
+        token: &str,
+        path: &str,
+        request: &impl Serialize,
+    ) -> (StatusCode, Vec<u8>) {
+        let http = HttpClient::with_authorities(&self.authority).expect("a client");
+        let request = self.request(token, path, request);
+        let response = http.send(request).await.expect("an answer");
+        (response.status(), response.into_body())
+    }
+
+    /// Asks, and does not care whether an answer comes.
+    pub async fn send_and_forget(&self, pod: Pod, path: &str, request: &impl Serialize) {
+        let http = HttpClient::with_authorities(&self.authority).expect("a client");
+        let request = self.request(&pod.token(), path, request);
+        let _died_meanwhile = http.send(request).await;
+    }
+
+    fn request(&self, token: &str, path: &str, request: &impl Serialize) -> Request<Vec<u8>> {
+        Request::post(format!("{}{path}", self.url()))
+            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::AUTHORIZATION, format!("Bearer {token}"))
+            .body(serde_json::to_vec(request).expect("a request is JSON"))
+            .expect("a request")
+    }
+
+    /// Every byte of its database, with all that SQLite keeps beside it.
+    ///
+    /// # Panics
+    /// If it cannot be read.
+    pub fn database(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for name in ["vault.db", "vault.db-wal", "vault.db-shm"] {
+            bytes.extend(std::fs::read(self.folder.0.join(name)).unwrap_or_default());
+        }
+        assert!(!bytes.is_empty());
+        bytes
+    }
+
+    /// Writes another key ring, and says what a start with it prints.
+    ///
+    /// # Panics
+    /// If it starts.
+    pub async fn refuses_to_start_with(&mut self, keyring: &[u8]) -> String {
+        self.end();
+        let before = std::fs::read(self.folder.0.join("keyring.json")).expect("a key ring");
+        self.folder.write("keyring.json", keyring);
+        let (mut child, mut log) = spawn(&self.folder.0, self.api_server, &self.database, None);
+        eventually("the vault to give up", async || {
+            child.try_wait().expect("the process can be waited for")
+        })
+        .await;
+        log.finish();
+        self.folder.write("keyring.json", &before);
+        log.lines().join("\n")
+    }
+
+    fn end(&mut self) {
+        // It may have died before.
+        self.child.kill().unwrap_or_default();
+        self.child.wait().expect("the process can be waited for");
+        self.log.finish();
+        let lines = self.log.lines();
+        if let Some((secret, line)) = self.secrets.found_in(&lines)
+            && !std::thread::panicking()
+        {
+            panic!("the secret {secret:?} is in the vault's log: {line}");
+        }
+    }
+}
+
+impl Drop for Vault {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprint(&self.log.lines());
+        }
+        self.end();
+    }
+}
+
+fn eprint(lines: &[String]) {
+    let last = lines.get(lines.len().saturating_sub(20)..);
+    tracing::error!(
+        "the vault's last words:\n{}",
+        last.unwrap_or_default().join("\n")
+    );
+}
+
+/// A key ring with one random key.
+///
+/// # Panics
+/// Without randomness.
+pub fn keyring(secrets: &Secrets) -> Vec<u8> {
+    let mut key = [0; 32];
+    aws_lc_rs::rand::fill(&mut key).expect("the operating system has randomness");
+    let key = STANDARD.encode(key);
+    secrets.add(&key);
+    json!({"primary": "k1", "keys": [{"id": "k1", "key": key}]})
+        .to_string()
+        .into_bytes()
+}
+
+fn spawn(
+    folder: &Path,
+    api_server: SocketAddr,
+    database: &str,
+    dies_before: Option<&str>,
+) -> (Child, Log) {
+    let mut command = Command::new(binary::vault());
+    command
+        .args(["--listen-port", "0", "--admin-port", "0"])
+        .args(["--api-server", &format!("https://{api_server}")])
+        .args(["--database", database])
+        .arg("--config")
+        .arg(folder.join("config"))
+        .arg("--keys")
+        .arg(folder.join("keyring.json"))
+        .arg("--certificate")
+        .arg(folder.join("tls"))
+        .arg("--service-account")
+        .arg(folder.join("account"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped());
+    if let Some(step) = dies_before {
+        command.env("GLOBUS_AUTH_VAULT_DIE_BEFORE", step);
+    }
+    let mut child = command.spawn().expect("the vault can be started");
+    let log = Log::of(child.stdout.take().expect("its output is piped"));
+    (child, log)
+}
+
+async fn serving(log: &Log) -> SocketAddr {
+    let line = eventually("the vault to serve", async || log.find("serving")).await;
+    let address = line["address"].as_str().expect("an address");
+    let address: SocketAddr = address.parse().expect("an address");
+    SocketAddr::from(([127, 0, 0, 1], address.port()))
+}
+
+/// An API server that reviews tokens, and does nothing else. It knows the tokens of [`Pod::token`].
+async fn api_server(certificate: &str, key: &str) -> SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+    let listener = listener.expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    let served = std::sync::Arc::new(ServedCertificate::default());
+    let pair = globus_auth_core::runtime::certificate::read(certificate, key);
+    served.set(pair.expect("a certificate"));
+    let router = Router::new().route(
+        "/apis/authentication.k8s.io/v1/tokenreviews",
+        post(async |Json(review): Json<Value>| Json(reviewed(&review))),
+    );
+    let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    tokio::spawn(tls_server::serve(
+        listener,
+        router,
+        served,
+        provider,
+        std::future::pending(),
+    ));
+    address
+}
+
+fn reviewed(review: &Value) -> Value {
+    let token = review["spec"]["token"].as_str().unwrap_or_default();
+    let wanted = review["spec"]["audiences"][0].as_str().unwrap_or_default();
+    let parts: Vec<&str> = token.split('/').collect();
+    let [namespace, account, uid, audience] = parts[..] else {
+        return json!({"status": {"authenticated": false}});
+    };
+    if audience != wanted {
+        return json!({"status": {"authenticated": false}});
+    }
+    json!({"status": {
+        "authenticated": true,
+        "audiences": [audience],
+        "user": {
+            "username": format!("system:serviceaccount:{namespace}:{account}"),
+            "extra": {"authentication.kubernetes.io/pod-uid": [uid]},
+        },
+    }})
+}
+
+/// A folder that goes with the test.
+#[derive(Debug)]
+struct Files(PathBuf);
+
+impl Files {
+    fn new() -> Self {
+        let path = std::env::temp_dir().join(format!("globus-auth-{}", uuid::Uuid::new_v4()));
+        for folder in ["config", "tls", "account"] {
+            std::fs::create_dir_all(path.join(folder)).expect("a folder for temporary files");
+        }
+        Self(path)
+    }
+
+    fn write(&self, name: &str, text: &[u8]) {
+        std::fs::write(self.0.join(name), text).expect("a file is written");
+    }
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+            tracing::warn!(%error, path = %self.0.display(), "failed to remove a folder");
+        }
+    }
+}

@@ -1,0 +1,570 @@
+//! Users' tokens: from a login, through the vault, to the workload.
+
+use std::fmt::Write as _;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use globus_auth_core::sidecar_config::{DeliveredToken, TokenRoute};
+use globus_auth_core::vault_api::{
+    CONNECTIONS, Connection, ConnectionsRequest, ConnectionsResponse, DISCONNECT,
+    DisconnectRequest, LOGINS, LoginRequest, LoginResponse, Refusal, SESSIONS, SessionRequest,
+    SessionResponse, TOKENS, TokenAnswer, TokenRequest, fingerprint,
+};
+use globus_auth_core::vault_config::{Consumer, Rotation};
+use globus_auth_tests::echo::Reflection;
+use globus_auth_tests::globus::config::{ResourceServer, Scope};
+use globus_auth_tests::harness::secrets::Secrets;
+use globus_auth_tests::harness::sidecar::{CLIENT_ID, EXTERNAL_URL};
+use globus_auth_tests::harness::stage::{ALICE, CAROL, OTHER_SCOPE, OTHER_SERVICE};
+use globus_auth_tests::harness::vault::{POD, Pod, keyring};
+use globus_auth_tests::harness::wire::Wire;
+use globus_auth_tests::harness::{Browser, Setup, Stage, eventually};
+use http::StatusCode;
+use rstest::rstest;
+use secrecy::ExposeSecret;
+use serde_json::Value;
+use url::Url;
+
+const FLOWS: &str = "flows.globus.org";
+const FLOWS_SCOPE: &str =
+    "https://auth.globus.org/scopes/eec9b274-0c81-4334-bdc2-54e90e689b9a/run_status";
+/// Another replica of the same workload.
+const REPLICA: Pod = Pod {
+    uid: "pod-2",
+    ..POD
+};
+/// Another workload.
+const OTHER_WORKLOAD: Pod = Pod {
+    namespace: "ml",
+    service_account: "other",
+    uid: "pod-3",
+};
+
+fn token(name: &str, resource_server: &str, scope: &str) -> DeliveredToken {
+    DeliveredToken {
+        name: name.to_owned(),
+        resource_server: resource_server.to_owned(),
+        scopes: vec![scope.to_owned()],
+        header: None,
+        route: None,
+    }
+}
+
+/// A vault from which the workload gets two tokens: one by header and by route, one by header.
+fn setup() -> Setup {
+    Stage::setup()
+        .globus(|globus| {
+            globus.resource_server(ResourceServer {
+                name: FLOWS.to_owned(),
+                scopes: vec![Scope::new(FLOWS_SCOPE)],
+            })
+        })
+        .vault(|upstream| {
+            vec![
+                DeliveredToken {
+                    header: Some("X-Token-Alcf".to_owned()),
+                    route: Some(TokenRoute {
+                        prefix: "/alcf".to_owned(),
+                        upstream: format!("http://{upstream}").parse().unwrap(),
+                    }),
+                    ..token("alcf", OTHER_SERVICE, OTHER_SCOPE)
+                },
+                DeliveredToken {
+                    header: Some("X-Token-Flows".to_owned()),
+                    ..token("flows", FLOWS, FLOWS_SCOPE)
+                },
+            ]
+        })
+}
+
+/// What the workload got with a request of a user.
+struct Got {
+    alcf: Option<String>,
+    flows: Option<String>,
+    pass: Option<String>,
+}
+
+async fn got(browser: &Browser) -> Got {
+    let page = browser.get("/reflect").send().await;
+    assert_eq!(page.status, 200, "{page:?}");
+    let reflection = page.reflection();
+    let one = |name| {
+        let values: Vec<_> = reflection.values(name).collect();
+        assert!(values.len() < 2, "{values:?}");
+        values.first().map(|&value| value.to_owned())
+    };
+    Got {
+        alcf: one("X-Token-Alcf"),
+        flows: one("X-Token-Flows"),
+        pass: one("X-Globus-Auth-Session"),
+    }
+}
+
+/// Asks through the loopback route, as the workload does.
+async fn through_route(stage: &Stage, path: &str, headers: &[(&str, &str)]) -> (u16, Value) {
+    let address = stage.sidecar.outbound().await;
+    let mut request = format!("GET {path} HTTP/1.1\r\nConnection: close\r\n");
+    if !headers.iter().any(|(name, _)| *name == "Host") {
+        write!(request, "Host: {address}\r\n").unwrap();
+    }
+    for (name, value) in headers {
+        write!(request, "{name}: {value}\r\n").unwrap();
+    }
+    let answer = Wire::connect(address)
+        .await
+        .ask(&format!("{request}\r\n"))
+        .await;
+    (
+        answer.status,
+        serde_json::from_slice(&answer.body).unwrap_or_default(),
+    )
+}
+
+fn refreshes(stage: &Stage) -> u64 {
+    stage.globus().requests().count("token/refresh_token")
+}
+
+/// Trades a login for a handle, and asks for the token of [`OTHER_SERVICE`] with it.
+async fn handle_of(stage: &Stage, pod: Pod, session: &str) -> Result<String, StatusCode> {
+    let request = SessionRequest {
+        session: session.into(),
+    };
+    let opened: Result<SessionResponse, _> = stage.vault().ask(pod, SESSIONS, &request).await;
+    opened
+        .map(|opened| opened.handle.expose_secret().to_owned())
+        .map_err(|(status, _)| status)
+}
+
+async fn token_for(
+    stage: &Stage,
+    pod: Pod,
+    handle: &str,
+    resource_server: &str,
+) -> Result<TokenAnswer, (StatusCode, Refusal)> {
+    let request = TokenRequest {
+        handle: handle.into(),
+        resource_server: resource_server.to_owned(),
+        scopes: vec![],
+        rejected: None,
+    };
+    stage.vault().ask(pod, TOKENS, &request).await
+}
+
+/// Logs in at the vault as a sidecar does, without one: the session that a browser would hold.
+async fn log_in(stage: &Stage, pod: Pod, username: &str) -> Result<String, StatusCode> {
+    let (verifier, nonce) = ("v".repeat(43), "a nonce of a test");
+    let challenge = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, verifier.as_bytes());
+    let challenge = URL_SAFE_NO_PAD.encode(challenge.as_ref());
+    let redirect_uri = format!("{EXTERNAL_URL}/oauth2/callback");
+    let mut url: Url = stage.globus().url("/v2/oauth2/authorize").parse().unwrap();
+    let scope = format!("openid email {OTHER_SCOPE} {FLOWS_SCOPE}");
+    url.query_pairs_mut().extend_pairs([
+        ("client_id", CLIENT_ID),
+        ("redirect_uri", &redirect_uri),
+        ("response_type", "code"),
+        ("scope", &scope),
+        ("state", "s"),
+        ("nonce", nonce),
+        ("code_challenge", &challenge),
+        ("code_challenge_method", "S256"),
+        ("access_type", "offline"),
+    ]);
+    let callback = stage
+        .globus()
+        .approve(url.as_str(), username)
+        .await
+        .unwrap();
+    let callback: Url = callback.parse().unwrap();
+    let code = callback.query_pairs().find(|(name, _)| name == "code");
+    let request = LoginRequest {
+        issuer: stage.globus().issuer().to_owned(),
+        client_id: CLIENT_ID.to_owned(),
+        redirect_uri,
+        code: code.unwrap().1.into_owned().into(),
+        code_verifier: verifier.into(),
+        nonce: nonce.into(),
+    };
+    let answer: Result<LoginResponse, _> = stage.vault().ask(pod, LOGINS, &request).await;
+    answer
+        .map(|answer| answer.session.expose_secret().to_owned())
+        .map_err(|(status, _)| status)
+}
+
+/// Scenarios 2 and 3 of ALCF inference.
+#[tokio::test]
+async fn a_workload_gets_the_tokens_of_its_user_by_header_and_by_route() {
+    let stage = setup().start().await;
+    let alice = stage.logged_in(ALICE).await;
+    let got = got(&alice).await;
+    let (alcf, flows) = (got.alcf.unwrap(), got.flows.unwrap());
+    assert_ne!(alcf, flows);
+    let pass = got.pass.unwrap();
+    let (status, reflection) = through_route(
+        &stage,
+        "/alcf/v1/models?x=%2F",
+        &[
+            ("X-Globus-Auth-Session", &pass),
+            ("Authorization", "Bearer mine"),
+        ],
+    )
+    .await;
+    assert_eq!(status, 200, "{reflection}");
+    let reflection: Reflection = serde_json::from_value(reflection).unwrap();
+    assert_eq!(reflection.target, "/v1/models?x=%2F");
+    let sent: Vec<_> = reflection.values("Authorization").collect();
+    assert_eq!(sent, [format!("Bearer {alcf}")]);
+    assert_eq!(reflection.values("X-Globus-Auth-Session").count(), 0);
+}
+
+#[tokio::test]
+async fn each_user_has_their_own_tokens_and_nobody_else_has_any() {
+    let stage = setup().start().await;
+    let (alice, carol) = (stage.logged_in(ALICE).await, stage.logged_in(CAROL).await);
+    let (hers, theirs) = (got(&alice).await, got(&carol).await);
+    assert_ne!(hers.alcf, theirs.alcf);
+    assert_ne!(hers.pass, theirs.pass);
+    // A token that is told by a client is not one.
+    let page = alice
+        .get("/reflect")
+        .header("X-Token-Alcf", "forged")
+        .header("X_Token_Flows", "forged")
+        .header("X-Globus-Auth-Session", "forged")
+        .send()
+        .await;
+    assert!(!page.text().contains("forged"), "{}", page.text());
+}
+
+#[rstest]
+#[case::no_pass("/alcf/v1", &[], 401, "login_required")]
+#[case::no_pass_of_ours("/alcf/v1", &[("X-Globus-Auth-Session", "made up")], 401, "login_required")]
+#[case::no_route("/other/v1", &[], 404, "no_route")]
+#[case::a_prefix_of_a_name("/alcfx/v1", &[], 404, "no_route")]
+#[case::out_of_the_route("/alcf/../other", &[], 404, "no_route")]
+#[case::rebinding("/alcf/v1", &[("Host", "evil.example:80")], 403, "foreign_origin")]
+#[case::a_page("/alcf/v1", &[("Origin", "https://evil.example")], 403, "foreign_origin")]
+#[tokio::test]
+async fn the_loopback_route_sends_nothing_for_nobody(
+    #[case] path: &str,
+    #[case] headers: &[(&str, &str)],
+    #[case] status: u16,
+    #[case] error: &str,
+) {
+    let stage = setup().start().await;
+    stage.logged_in(ALICE).await;
+    let before = stage.upstream().requests();
+    let (answered, body) = through_route(&stage, path, headers).await;
+    assert_eq!((answered, body["error"].as_str()), (status, Some(error)));
+    assert_eq!(stage.upstream().requests(), before);
+}
+
+#[tokio::test]
+async fn a_pass_is_of_no_use_after_the_sign_out_or_off_the_list() {
+    let mut stage = setup().start().await;
+    let (alice, carol) = (stage.logged_in(ALICE).await, stage.logged_in(CAROL).await);
+    let passes = [
+        got(&alice).await.pass.unwrap(),
+        got(&carol).await.pass.unwrap(),
+    ];
+    alice.get("/oauth2/sign_out").send().await;
+    stage
+        .sidecar
+        .reconfigure(|config| config.access.emails.clear())
+        .await;
+    for pass in &passes {
+        let headers = [("X-Globus-Auth-Session", pass.as_str())];
+        assert_eq!(through_route(&stage, "/alcf/v1", &headers).await.0, 401);
+    }
+}
+
+/// Scenario 9: the tokens are taken back at the issuer, and the vault has nothing any more.
+#[tokio::test]
+async fn a_sign_out_takes_back_what_the_login_gave() {
+    let stage = setup().start().await;
+    let alice = stage.logged_in(ALICE).await;
+    got(&alice).await;
+    alice.get("/oauth2/sign_out").send().await;
+    eventually("every token to be taken back", async || {
+        let revoked = stage.globus().requests().count("revoke");
+        (revoked >= 4).then_some(())
+    })
+    .await;
+}
+
+/// Scenario 4, on one replica; those on three are tests of the refresher.
+#[tokio::test]
+async fn fifty_requests_at_expiry_cause_one_refresh() {
+    let stage = setup()
+        .globus(|globus| globus_auth_tests::globus::Config {
+            access_token_lifetime_seconds: 5,
+            ..globus
+        })
+        .start()
+        .await;
+    let session = log_in(&stage, POD, ALICE).await.unwrap();
+    let handle = handle_of(&stage, POD, &session).await.unwrap();
+    let first = token_for(&stage, POD, &handle, OTHER_SERVICE)
+        .await
+        .unwrap();
+    let TokenAnswer::Token(first) = first else {
+        panic!("{first:?}");
+    };
+    let before = refreshes(&stage);
+    let rejected = Some(fingerprint(&first.access_token));
+    let requests = (0..50).map(|_| {
+        let request = TokenRequest {
+            handle: handle.as_str().into(),
+            resource_server: OTHER_SERVICE.to_owned(),
+            scopes: vec![],
+            rejected: rejected.clone(),
+        };
+        let stage = &stage;
+        async move {
+            let answer: Result<TokenAnswer, _> = stage.vault().ask(POD, TOKENS, &request).await;
+            let Ok(TokenAnswer::Token(token)) = answer else {
+                panic!("{answer:?}");
+            };
+            token.access_token.expose_secret().to_owned()
+        }
+    });
+    let tokens = futures_util::future::join_all(requests).await;
+    assert!(
+        tokens
+            .iter()
+            .all(|token| token != first.access_token.expose_secret())
+    );
+    assert_eq!(refreshes(&stage) - before, 1);
+}
+
+#[tokio::test]
+async fn a_handle_works_in_its_pod_only_and_a_session_in_its_workload_only() {
+    let stage = setup()
+        .vault_config(|config| {
+            config.consumers.push(Consumer {
+                namespace: "ml".to_owned(),
+                service_account: "other".to_owned(),
+                resource_servers: vec![OTHER_SERVICE.to_owned()],
+            });
+        })
+        .start()
+        .await;
+    let session = log_in(&stage, POD, ALICE).await.unwrap();
+    let handle = handle_of(&stage, POD, &session).await.unwrap();
+    assert!(token_for(&stage, POD, &handle, OTHER_SERVICE).await.is_ok());
+    // Another replica has to trade the session itself.
+    let stolen = token_for(&stage, REPLICA, &handle, OTHER_SERVICE)
+        .await
+        .unwrap_err();
+    let unknown = token_for(&stage, REPLICA, "no handle", OTHER_SERVICE)
+        .await
+        .unwrap_err();
+    assert_eq!(stolen, unknown);
+    assert_eq!(stolen.0, StatusCode::FORBIDDEN);
+    assert!(handle_of(&stage, REPLICA, &session).await.is_ok());
+    // Another workload gets nothing for it, and hears what it would hear for a session that is none.
+    assert_eq!(
+        handle_of(&stage, OTHER_WORKLOAD, &session).await,
+        Err(StatusCode::FORBIDDEN)
+    );
+    assert_eq!(
+        handle_of(&stage, OTHER_WORKLOAD, "no session").await,
+        Err(StatusCode::FORBIDDEN)
+    );
+    let foreign = token_for(&stage, OTHER_WORKLOAD, &handle, OTHER_SERVICE)
+        .await
+        .unwrap_err();
+    assert_eq!(foreign, unknown);
+}
+
+#[tokio::test]
+async fn what_the_policy_does_not_name_is_refused() {
+    let stage = setup().start().await;
+    let session = log_in(&stage, POD, ALICE).await.unwrap();
+    let handle = handle_of(&stage, POD, &session).await.unwrap();
+    let refused = token_for(&stage, POD, &handle, "auth.globus.org")
+        .await
+        .unwrap_err();
+    assert_eq!(refused.0, StatusCode::FORBIDDEN);
+    let stranger = Pod {
+        namespace: "elsewhere",
+        ..POD
+    };
+    assert_eq!(
+        log_in(&stage, stranger, ALICE).await,
+        Err(StatusCode::FORBIDDEN)
+    );
+}
+
+#[tokio::test]
+async fn a_token_of_another_audience_or_none_is_not_taken() {
+    let stage = setup().start().await;
+    let request = SessionRequest {
+        session: "any".into(),
+    };
+    for token in ["", "nonsense", "ml/app/pod-1/tokenvault.other.auth"] {
+        let (status, _) = stage.vault().send(token, SESSIONS, &request).await;
+        assert_eq!(status, StatusCode::UNAUTHORIZED, "{token:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_is_shown_and_taken_back() {
+    let stage = setup().start().await;
+    let session = log_in(&stage, POD, ALICE).await.unwrap();
+    let handle = handle_of(&stage, POD, &session).await.unwrap();
+    let connections = async || {
+        let request = ConnectionsRequest {
+            handle: handle.as_str().into(),
+        };
+        let shown: Result<ConnectionsResponse, _> =
+            stage.vault().ask(POD, CONNECTIONS, &request).await;
+        let shown: Vec<Connection> = shown.unwrap().connections;
+        shown
+            .into_iter()
+            .map(|one| (one.resource_server, one.state))
+            .collect::<Vec<_>>()
+    };
+    let active = |name: &str| (name.to_owned(), "active".to_owned());
+    assert_eq!(connections().await, [active(OTHER_SERVICE), active(FLOWS)]);
+    let request = DisconnectRequest {
+        handle: handle.as_str().into(),
+        resource_server: OTHER_SERVICE.to_owned(),
+    };
+    let done: Result<(), _> = stage.vault().ask(POD, DISCONNECT, &request).await;
+    done.unwrap();
+    assert_eq!(connections().await, [active(FLOWS)]);
+    assert_eq!(stage.globus().requests().count("revoke"), 2);
+    let again = token_for(&stage, POD, &handle, OTHER_SERVICE)
+        .await
+        .unwrap();
+    assert!(matches!(
+        again,
+        TokenAnswer::ReauthenticationRequired { .. }
+    ));
+}
+
+#[tokio::test]
+async fn a_code_is_redeemed_once() {
+    let stage = setup().start().await;
+    let code = "a code that somebody has seen";
+    let request = LoginRequest {
+        issuer: stage.globus().issuer().to_owned(),
+        client_id: CLIENT_ID.to_owned(),
+        redirect_uri: format!("{EXTERNAL_URL}/oauth2/callback"),
+        code: code.into(),
+        code_verifier: "v".repeat(43).into(),
+        nonce: "n".into(),
+    };
+    for _ in 0..2 {
+        let answer: Result<LoginResponse, _> = stage.vault().ask(POD, LOGINS, &request).await;
+        assert_eq!(answer.unwrap_err().0, StatusCode::FORBIDDEN);
+    }
+    assert_eq!(
+        stage.globus().requests().count("token/authorization_code"),
+        1
+    );
+}
+
+#[tokio::test]
+async fn no_token_is_in_the_database_and_a_wrong_key_changes_nothing() {
+    let mut stage = setup().start().await;
+    let session = log_in(&stage, POD, ALICE).await.unwrap();
+    let handle = handle_of(&stage, POD, &session).await.unwrap();
+    let answer = token_for(&stage, POD, &handle, OTHER_SERVICE)
+        .await
+        .unwrap();
+    let TokenAnswer::Token(token) = answer else {
+        panic!("{answer:?}");
+    };
+    let vault = stage.vault.as_mut().unwrap();
+    let contains = |bytes: &[u8], text: &str| {
+        bytes
+            .windows(text.len())
+            .any(|window| window == text.as_bytes())
+    };
+    let before = vault.database();
+    assert!(contains(&before, OTHER_SERVICE));
+    for secret in [token.access_token.expose_secret(), &session, &handle, "Ag"] {
+        assert!(secret == "Ag" || !contains(&before, secret));
+    }
+    let said = vault
+        .refuses_to_start_with(&keyring(&Secrets::default()))
+        .await;
+    assert!(
+        said.contains("is not the one with which the database was written"),
+        "{said}"
+    );
+    let said = vault.refuses_to_start_with(b"{}").await;
+    assert!(
+        said.contains("the key ring is not JSON of the form"),
+        "{said}"
+    );
+    vault.restart(None).await;
+    assert!(token_for(&stage, POD, &handle, OTHER_SERVICE).await.is_ok());
+}
+
+/// `kill -9` between every two steps of a refresh, for every way in which an issuer treats the token.
+#[rstest]
+#[tokio::test]
+async fn dying_at_any_step_loses_no_token_that_the_issuer_would_still_take(
+    #[values("claim", "redeem", "store", "stored")] step: &str,
+    #[values(None, Some(0), Some(300))] grace: Option<u32>,
+) {
+    let rotation = grace.map_or(Rotation::Never, |grace_seconds| Rotation::Rotates {
+        grace_seconds,
+    });
+    let mut stage = setup()
+        .globus(|globus| globus_auth_tests::globus::Config {
+            rotate_refresh_tokens: grace.is_some(),
+            refresh_token_grace_seconds: grace.unwrap_or_default(),
+            ..globus
+        })
+        .vault_config(move |config| config.issuers[0].rotation = rotation)
+        .start()
+        .await;
+    let session = log_in(&stage, POD, ALICE).await.unwrap();
+    let handle = handle_of(&stage, POD, &session).await.unwrap();
+    let answer = token_for(&stage, POD, &handle, OTHER_SERVICE)
+        .await
+        .unwrap();
+    let TokenAnswer::Token(first) = answer else {
+        panic!("{answer:?}");
+    };
+    let request = TokenRequest {
+        handle: handle.as_str().into(),
+        resource_server: OTHER_SERVICE.to_owned(),
+        scopes: vec![],
+        rejected: Some(fingerprint(&first.access_token)),
+    };
+    stage.vault.as_mut().unwrap().restart(Some(step)).await;
+    stage.vault().send_and_forget(POD, TOKENS, &request).await;
+    stage.vault.as_mut().unwrap().died().await;
+    stage.vault.as_mut().unwrap().restart(None).await;
+    let answer: TokenAnswer = eventually("an answer after the death", async || {
+        stage.vault().ask(POD, TOKENS, &request).await.ok()
+    })
+    .await;
+    // The token is spent, and nobody knows, where the process died between sending it and storing what
+    // came; where it died before sending, nobody knows that it was not sent.
+    let is_lost = grace == Some(0) && matches!(step, "redeem" | "store");
+    match answer {
+        TokenAnswer::Token(token) => {
+            assert!(!is_lost);
+            assert_ne!(
+                token.access_token.expose_secret(),
+                first.access_token.expose_secret()
+            );
+        }
+        TokenAnswer::ReauthenticationRequired { .. } => assert!(is_lost, "{step} {grace:?}"),
+    }
+    // Nobody's blind second try has ended what came from the same login.
+    let refused = stage
+        .globus()
+        .requests()
+        .requests
+        .into_iter()
+        .filter(|record| {
+            let reason = record.reason.as_deref().unwrap_or_default();
+            reason.contains("used before")
+        });
+    assert_eq!(refused.count(), 0);
+}
