@@ -1,4 +1,4 @@
-//! The types and reasons of the conditions of a `GlobusAuthProxy`.
+//! The types and reasons of the conditions of a `GlobusAuthProxy` and of a `TokenVault`.
 
 /// Condition types, in the order in which they are shown.
 pub mod types {
@@ -12,6 +12,10 @@ pub mod types {
     pub const INJECTED: &str = "Injected";
     /// With mode Standalone: enough pods of the proxy's Deployment are ready.
     pub const AVAILABLE: &str = "Available";
+    /// Of a vault: the encryption key is there, and can be used.
+    pub const KEYRING_HEALTHY: &str = "KeyringHealthy";
+    /// The vault of `vaultRef` serves, and the proxy may use it.
+    pub const VAULT_CONNECTED: &str = "VaultConnected";
     /// The workload cannot be reached beside the sidecar.
     pub const UPSTREAM_PROTECTED: &str = "UpstreamProtected";
 }
@@ -53,6 +57,12 @@ pub mod reasons {
     pub const NOT_REPORTED: &str = "NotReported";
     /// Pods that the selector matches have no sidecar.
     pub const PODS_NOT_INJECTED: &str = "PodsNotInjected";
+    /// The encryption key of a vault is gone, although it was used before.
+    pub const KEYRING_LOST: &str = "KeyringLost";
+    /// The proxy's client is none of the vault's.
+    pub const UNKNOWN_CLIENT: &str = "UnknownClient";
+    /// There is no such vault, or it does not serve yet.
+    pub const VAULT_NOT_READY: &str = "VaultNotReady";
     /// Everything is as it should be.
     pub const READY: &str = "Ready";
     /// The Secret is there, but lacks a key or has an empty one.

@@ -12,8 +12,10 @@
 pub mod conditions;
 pub mod manifest;
 pub mod proxy;
+pub mod vault;
 
 pub use proxy::{GlobusAuthProxy, GlobusAuthProxySpec, GlobusAuthProxyStatus};
+pub use vault::{TokenVault, TokenVaultSpec, TokenVaultStatus};
 
 /// The API group.
 pub const GROUP: &str = "globus-auth.dev";

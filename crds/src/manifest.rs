@@ -3,7 +3,7 @@
 use kube::CustomResourceExt;
 use serde_json::{Number, Value};
 
-use crate::GlobusAuthProxy;
+use crate::{GlobusAuthProxy, TokenVault};
 
 /// The definition of `GlobusAuthProxy`.
 ///
@@ -11,6 +11,16 @@ use crate::GlobusAuthProxy;
 /// The derived definition cannot be written; a bug.
 pub fn globus_auth_proxy() -> Result<Value, serde_json::Error> {
     let mut definition = serde_json::to_value(GlobusAuthProxy::crd())?;
+    tidy(&mut definition);
+    Ok(definition)
+}
+
+/// The definition of `TokenVault`.
+///
+/// # Errors
+/// The derived definition cannot be written; a bug.
+pub fn token_vault() -> Result<Value, serde_json::Error> {
+    let mut definition = serde_json::to_value(TokenVault::crd())?;
     tidy(&mut definition);
     Ok(definition)
 }

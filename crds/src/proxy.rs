@@ -64,6 +64,10 @@ use serde::{Deserialize, Serialize};
         .message("upstream.url is for mode Standalone; with mode Sidecar set upstream.port"),
     validation = Rule::new("self.mode != 'Standalone' || self.upstream.exposure == 'Report'")
         .message("upstream.exposure: Refuse is for mode Sidecar; with mode Standalone the proxy cannot see where the workload listens, so protect it with a NetworkPolicy"),
+    validation = Rule::new("!has(self.tokens) || has(self.vaultRef)")
+        .message("tokens need a vault that keeps them: set vaultRef"),
+    validation = Rule::new("!has(self.vaultRef) || self.mode == 'Sidecar'")
+        .message("vaultRef is for mode Sidecar"),
     validation = Rule::new("self.mode == 'Standalone' || !has(self.standalone)")
         .message("standalone is for mode Standalone; remove it"),
     validation = Rule::new("self.provider.type == 'Globus' || !has(self.bearer) || !has(self.bearer.introspection) || self.bearer.introspection == 'Disabled'")
@@ -129,6 +133,18 @@ pub struct GlobusAuthProxySpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity_headers: Option<IdentityHeaders>,
 
+    /// The vault that keeps what logins return, and refreshes it. Its policy (`consumers`) must name the
+    /// workload's ServiceAccount. Pods that run already get its tokens when they are restarted. Default: none;
+    /// nothing of a login is kept but a session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vault_ref: Option<VaultReference>,
+
+    /// What the workload gets, on behalf of whoever it serves. Logins ask for these scopes, too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub tokens: Vec<Token>,
+
     /// `Enabled` (default): a NetworkPolicy admits traffic to the selected pods on the proxy's port only.
     /// It needs a network plugin that enforces NetworkPolicies. `Disabled`: none is written, and one that
     /// this proxy wrote before is removed.
@@ -138,6 +154,79 @@ pub struct GlobusAuthProxySpec {
     /// The proxy's container.
     #[serde(default)]
     pub proxy: ProxyContainer,
+}
+
+/// A `TokenVault`.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct VaultReference {
+    /// Its name.
+    #[schemars(length(min = 1, max = 63))]
+    pub name: String,
+    /// Its namespace. Default: that of the proxy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub namespace: Option<String>,
+}
+
+/// An access token that the workload gets for the user of a request.
+#[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[x_kube(
+    validation = Rule::new("has(self.header) || has(self.route)")
+        .message("a token needs a way to the workload: set header or route")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct Token {
+    /// What it is called here.
+    #[schemars(
+        length(min = 1, max = 63),
+        regex(pattern = "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$")
+    )]
+    pub name: String,
+    /// For whom it is good, as the issuer calls them. Example: `transfer.api.globus.org`.
+    #[schemars(length(min = 1, max = 255))]
+    pub resource_server: String,
+    /// What it must allow; asked for at each login.
+    #[schemars(
+        length(min = 1, max = 16),
+        inner(
+            length(min = 1, max = 512),
+            regex(pattern = r"^[\x21\x23-\x5b\x5d-\x7e]+$")
+        )
+    )]
+    #[schemars(extend("x-kubernetes-list-type" = "set"))]
+    pub scopes: Vec<String>,
+    /// The header of forwarded requests that has the token, as it is. Copies that clients send are removed.
+    /// A workload that logs its headers logs the token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 3, max = 64),
+        regex(pattern = "^([Xx]-|[Rr]emote-)[A-Za-z0-9-]+$")
+    )]
+    pub header: Option<String>,
+    /// An address on loopback that stands for a service. Requests of the workload to
+    /// `http://127.0.0.1:4182<prefix>` are sent there with the token of the user whose
+    /// `X-Globus-Auth-Session` they carry: the header that came with that user's request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub route: Option<TokenRoute>,
+}
+
+/// An address on loopback that stands for a service.
+#[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+pub struct TokenRoute {
+    /// The path below which requests are sent on, without it. Example: `/alcf`.
+    #[schemars(
+        length(min = 2, max = 128),
+        regex(pattern = "^/[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*$")
+    )]
+    pub prefix: String,
+    /// The only origin that the token is sent to: scheme, host and port. It must be https; http is accepted
+    /// only for localhost and for Services of the cluster. Example: `https://inference.example.org`.
+    #[schemars(length(min = 8, max = 512))]
+    #[x_kube(
+        validation = Rule::new(r"self.matches('^https://[^/?#@\\s]+/?$') || self.matches('^http://(localhost|127\\.[0-9.]+|[a-z0-9.-]+\\.svc(\\.cluster\\.local)?)(:[0-9]+)?/?$')")
+            .message("tokens[].route.upstream must be https://host[:port] without a path (http:// only for localhost and for Services of the cluster)")
+    )]
+    pub upstream: String,
 }
 
 /// Where the proxy runs.

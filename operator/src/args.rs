@@ -28,6 +28,10 @@ pub struct Args {
     #[arg(long)]
     pub sidecar_image: String,
 
+    /// The image of the vault.
+    #[arg(long)]
+    pub vault_image: String,
+
     /// When the kubelet pulls the sidecar's image.
     #[arg(long, default_value = "IfNotPresent", value_parser = ["Always", "IfNotPresent", "Never"])]
     pub sidecar_image_pull_policy: String,

@@ -1,8 +1,9 @@
-//! The operator: reconciles `GlobusAuthProxy` and injects the sidecar.
+//! The operator: reconciles `GlobusAuthProxy` and `TokenVault`, and injects the sidecar.
 //!
 //! | room | what is in it |
 //! |---|---|
 //! | `proxy` | `fetch → validate → build → apply → status` |
+//! | `vault` | the same for a `TokenVault` |
 //! | `webhook` | the pure `inject::plan` and the endpoint around it |
 //! | `selection` | which proxy protects which pod, for both of them |
 //! | `certificates` | the operator's own authority and certificates |
@@ -27,6 +28,7 @@ pub mod reports;
 mod run;
 pub mod selection;
 pub mod settings;
+pub mod vault;
 pub mod webhook;
 
 pub use args::Args;

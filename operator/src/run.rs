@@ -31,6 +31,7 @@ use crate::metrics::Metrics;
 use crate::proxy::{controller, reconcile};
 use crate::reports::{self, Reports};
 use crate::settings::{OperatorAddress, SidecarSettings};
+use crate::vault;
 use crate::webhook::server::{self, Admission};
 
 /// Runs the operator until it is asked to stop, or must stop leading.
@@ -172,6 +173,12 @@ impl Replica {
         candidate.elected().await;
         tracing::info!("this replica leads");
         self.metrics.leads(true);
+        let vaults = vault::reconcile::Context {
+            client: self.client.clone(),
+            metrics: self.metrics.clone(),
+            settings: sidecar(args),
+            clock: Arc::new(SystemClock),
+        };
         let context = reconcile::Context {
             client: self.client.clone(),
             proxies: self.proxies.clone(),
@@ -185,6 +192,7 @@ impl Replica {
         tokio::select! {
             () = self.rotation.clone().lead() => Ok(()),
             () = controller::run(Arc::new(context)) => Ok(()),
+            () = vault::controller::run(Arc::new(vaults)) => Ok(()),
             () = candidate.deposed() => {
                 self.metrics.leads(false);
                 bail!("this replica could not renew its lease, so it stops before another one leads")
@@ -226,6 +234,7 @@ fn readable(
 fn sidecar(args: &Args) -> SidecarSettings {
     SidecarSettings {
         image: args.sidecar_image.clone(),
+        vault_image: args.vault_image.clone(),
         image_pull_policy: args.sidecar_image_pull_policy.clone(),
         run_as_user: args.sidecar_run_as_user,
     }

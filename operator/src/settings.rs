@@ -5,6 +5,8 @@
 pub struct SidecarSettings {
     /// The image of new pods.
     pub image: String,
+    /// The image of vaults.
+    pub vault_image: String,
     /// `Always`, `IfNotPresent` or `Never`.
     pub image_pull_policy: String,
     /// The user of the process; none where the platform chooses it.

@@ -19,6 +19,10 @@ app.kubernetes.io/component: operator
 {{ .Values.image.repository }}/globus-auth-operator:{{ .Values.image.tag | default .Chart.AppVersion }}
 {{- end }}
 
+{{- define "globus-auth.vaultImage" -}}
+{{ .Values.image.repository }}/globus-auth-vault:{{ .Values.vault.tag | default .Values.image.tag | default .Chart.AppVersion }}
+{{- end -}}
+
 {{- define "globus-auth.sidecarImage" -}}
 {{ .Values.image.repository }}/globus-auth-sidecar:{{ .Values.sidecar.tag | default .Values.image.tag | default .Chart.AppVersion }}
 {{- end }}

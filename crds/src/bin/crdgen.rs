@@ -19,15 +19,19 @@ struct Args {
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    let definition = manifest::globus_auth_proxy().context("failed to derive the definition")?;
-    let yaml = serde_yaml_ng::to_string(&definition).context("failed to write YAML")?;
-    let name = "globusauthproxies.globus-auth.dev.yaml";
-    write(&args, &Path::new("crds").join(name), &yaml)?;
-    write(
-        &args,
-        &Path::new("charts/globus-auth/templates/crds").join(name),
-        &templated(&yaml),
-    )
+    let definitions = [
+        ("globusauthproxies", manifest::globus_auth_proxy()),
+        ("tokenvaults", manifest::token_vault()),
+    ];
+    for (plural, definition) in definitions {
+        let definition = definition.context("failed to derive the definition")?;
+        let yaml = serde_yaml_ng::to_string(&definition).context("failed to write YAML")?;
+        let name = format!("{plural}.globus-auth.dev.yaml");
+        write(&args, &Path::new("crds").join(&name), &yaml)?;
+        let chart = Path::new("charts/globus-auth/templates/crds");
+        write(&args, &chart.join(&name), &templated(&yaml))?;
+    }
+    Ok(())
 }
 
 /// The same for the chart: installed unless the user says otherwise, and kept when the chart goes.

@@ -181,7 +181,7 @@ impl Authority {
 }
 
 /// The same moment in the type of the certificates.
-pub(super) fn date(time: UnixSeconds) -> OffsetDateTime {
+pub(crate) fn date(time: UnixSeconds) -> OffsetDateTime {
     let seconds = i64::try_from(time.0.min(END_OF_TIME)).unwrap_or_default();
     OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(OffsetDateTime::UNIX_EPOCH)
 }

@@ -80,7 +80,7 @@ pub fn build(
         identity_headers: validated.identity_headers,
         tls: validated.tls,
         tracing: validated.tracing,
-        vault: None,
+        vault: validated.vault,
         session_keys,
         operator,
         log_level: validated.log_level,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use globus_auth_crds::GlobusAuthProxy;
+use globus_auth_crds::{GlobusAuthProxy, TokenVault};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
@@ -31,7 +31,8 @@ pub async fn run(context: Arc<Context>) {
     let ours = watcher::Config::default().labels(&format!("{MANAGED_BY_LABEL}={MANAGED_BY}"));
     let failures = Arc::new(Failures::default());
     let proxies = context.proxies.clone();
-    let (for_pods, for_maps, for_siblings) = (proxies.clone(), proxies.clone(), proxies);
+    let (for_pods, for_maps) = (proxies.clone(), proxies.clone());
+    let (for_vaults, for_siblings) = (proxies.clone(), proxies);
     let guarded: Api<DeserializeGuard<GlobusAuthProxy>> = Api::all(client.clone());
     let authorities = WatchStream::from_changes(context.authorities.clone()).map(|_| ());
     Controller::new(guarded, all.clone())
@@ -46,6 +47,10 @@ pub async fn run(context: Arc<Context>) {
         .watches(metadata::<Pod>(&client), all.clone(), move |pod| of_pod(&for_pods, &pod))
         // An allowlist was edited.
         .watches(metadata::<ConfigMap>(&client), all.clone(), move |map| of_map(&for_maps, &map))
+        // Its vault came, went, or has another client or certificate.
+        .watches(Api::<DeserializeGuard<TokenVault>>::all(client.clone()), all.clone(), move |vault| {
+            of_vault(&for_vaults, &vault)
+        })
         // Two proxies may select the same pods; what one does matters to the other.
         .watches(Api::<DeserializeGuard<GlobusAuthProxy>>::all(client.clone()), all, move |other| {
             siblings(&for_siblings, &other)
@@ -171,6 +176,15 @@ fn of_map(proxies: &Proxies, map: &PartialObjectMeta<ConfigMap>) -> Vec<ProxyRef
             .as_ref()
             .map(|from| &from.config_map_key_ref.name);
         proxy.namespace() == map.namespace() && named == Some(&map.name_any())
+    })
+}
+
+fn of_vault(proxies: &Proxies, vault: &DeserializeGuard<TokenVault>) -> Vec<ProxyRef> {
+    references(proxies, |proxy| {
+        proxy.spec.vault_ref.as_ref().is_some_and(|reference| {
+            reference.name == vault.name_any()
+                && Some(super::vault::namespace(proxy, reference)) == vault.namespace()
+        })
     })
 }
 

@@ -1,7 +1,7 @@
 //! Reads what a proxy refers to, each object by its name.
 
-use globus_auth_crds::GlobusAuthProxy;
 use globus_auth_crds::proxy::Mode;
+use globus_auth_crds::{GlobusAuthProxy, TokenVault};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service, ServiceAccount};
@@ -51,11 +51,23 @@ pub async fn references(client: &Client, proxy: &GlobusAuthProxy) -> Result<Fetc
         client_secret,
         allowlist,
         shared_secret,
+        vault: vault(client, proxy).await?,
         tls,
         rendered,
         cluster,
         foreign: foreign(client, proxy).await?,
     })
+}
+
+async fn vault(client: &Client, proxy: &GlobusAuthProxy) -> Result<Option<TokenVault>, FetchError> {
+    let Some(reference) = &proxy.spec.vault_ref else {
+        return Ok(None);
+    };
+    let namespace = super::vault::namespace(proxy, reference);
+    let api: Api<TokenVault> = Api::namespaced(client.clone(), &namespace);
+    api.get_opt(&reference.name)
+        .await
+        .map_err(FetchError::Vault)
 }
 
 /// Asks the API server who signs the tokens of ServiceAccounts (OpenID Connect Discovery, as Kubernetes
@@ -147,4 +159,7 @@ pub enum FetchError {
     /// About a Secret.
     #[error("failed to read a Secret")]
     Secret(#[source] kube::Error),
+    /// About the vault.
+    #[error("failed to read the TokenVault of spec.vaultRef")]
+    Vault(#[source] kube::Error),
 }

@@ -61,6 +61,7 @@ pub(crate) fn fetched() -> Fetched {
         allowlist: None,
         rendered: None,
         shared_secret: None,
+        vault: None,
         tls: None,
         cluster: None,
         foreign: vec![],

@@ -14,3 +14,4 @@ pub mod reconcile;
 pub mod standalone;
 pub mod status;
 pub mod validate;
+pub mod vault;

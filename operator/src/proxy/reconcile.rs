@@ -296,6 +296,7 @@ async fn report(
         pods,
         sidecar_image: &context.sidecar.image,
         standalone: carried_out.standalone,
+        has_vault: proxy.spec.vault_ref.is_some(),
         exposure: proxy.spec.upstream.exposure,
     };
     let new = status::compute(old, &outcome, Timestamp::now());

@@ -187,6 +187,7 @@ mod tests {
 
     fn settings() -> SidecarSettings {
         SidecarSettings {
+            vault_image: String::new(),
             image: "sidecar:1".to_owned(),
             image_pull_policy: "IfNotPresent".to_owned(),
             run_as_user: Some(65_532),

@@ -28,6 +28,8 @@ pub struct Outcome<'a> {
     pub sidecar_image: &'a str,
     /// With mode Standalone, the proxy's Deployment.
     pub standalone: Option<Availability>,
+    /// Whether a vault is named.
+    pub has_vault: bool,
     /// What exposure means for readiness.
     pub exposure: Exposure,
 }
@@ -73,6 +75,7 @@ pub fn compute(
         .map(|status| status.conditions.as_slice())
         .unwrap_or_default();
     let mut parts = vec![config_valid(outcome), credentials_resolved(outcome)];
+    parts.extend(outcome.has_vault.then(|| vault_connected(outcome)));
     match outcome.standalone {
         Some(availability) => parts.push(available(availability)),
         None => parts.extend([injected(outcome, previous), upstream_protected(outcome)]),
@@ -207,6 +210,12 @@ fn credentials_resolved(outcome: &Outcome<'_>) -> Verdict {
             "client id and secret were found",
         )
     };
+    problem(outcome, type_).unwrap_or_else(found)
+}
+
+fn vault_connected(outcome: &Outcome<'_>) -> Verdict {
+    let type_ = types::VAULT_CONNECTED;
+    let found = || Verdict::new(type_, TRUE, reasons::FOUND, "the vault knows the client");
     problem(outcome, type_).unwrap_or_else(found)
 }
 

@@ -11,7 +11,7 @@ use globus_auth_core::sidecar_config::{self as config, FILE_NAME};
 use globus_auth_core::url::{BadUrl, ExternalUrl, Issuer};
 use globus_auth_crds::conditions::{reasons, types};
 use globus_auth_crds::proxy as spec;
-use globus_auth_crds::{GlobusAuthProxy, GlobusAuthProxySpec};
+use globus_auth_crds::{GlobusAuthProxy, GlobusAuthProxySpec, TokenVault};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::ResourceExt;
@@ -19,7 +19,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 use super::standalone::Standalone;
-use super::{access, names};
+use super::{access, names, vault};
 use crate::webhook::policy::Policy;
 
 /// The objects that a proxy refers to, as they are now.
@@ -31,6 +31,8 @@ pub struct Fetched {
     pub allowlist: Option<ConfigMap>,
     /// The Secret of `identityHeaders.sharedSecret`.
     pub shared_secret: Option<Secret>,
+    /// The vault of `vaultRef`.
+    pub vault: Option<TokenVault>,
     /// The Secret of `proxy.tlsSecretRef`.
     pub tls: Option<Secret>,
     /// The Secret that the operator has rendered before.
@@ -129,6 +131,8 @@ pub struct Validated {
     /// See [`config::SidecarConfig`].
     pub tracing: Option<config::Tracing>,
     /// See [`config::SidecarConfig`].
+    pub vault: Option<config::Vault>,
+    /// See [`config::SidecarConfig`].
     pub log_level: config::LogLevel,
 }
 
@@ -154,15 +158,18 @@ pub fn validate(proxy: &GlobusAuthProxy, fetched: &Fetched) -> Result<Validated,
     keep(&mut problems, no_foreign(&fetched.foreign));
     let external_url = keep(&mut problems, external_url(spec));
     let issuer = keep(&mut problems, issuer(&spec.provider));
-    let client_secret = fetched.client_secret.as_ref();
-    let credentials = keep(&mut problems, credentials(spec, client_secret));
+    let credentials = keep(&mut problems, credentials(spec, fetched));
     let access = keep(&mut problems, access::access(spec, fetched));
-    let shared_secret = fetched.shared_secret.as_ref();
-    let identity_headers = keep(&mut problems, identity_headers(spec, shared_secret));
+    let identity_headers = keep(&mut problems, identity_headers(spec, fetched));
     let bearer = keep(&mut problems, bearer(spec));
     let tls = keep(&mut problems, tls(spec, fetched.tls.as_ref()));
     let tracing = keep(&mut problems, tracing(spec));
     let runs = keep(&mut problems, runs(proxy));
+    let client = issuer.as_ref().zip(credentials.as_ref());
+    let vault = keep(
+        &mut problems,
+        vault::vault(proxy, fetched.vault.as_ref(), client),
+    );
     keep(&mut problems, own_secret(proxy, fetched.rendered.as_ref()));
 
     match (
@@ -174,7 +181,7 @@ pub fn validate(proxy: &GlobusAuthProxy, fetched: &Fetched) -> Result<Validated,
         bearer,
         tls,
         tracing,
-        runs,
+        (runs, vault),
     ) {
         (
             Some(external_url),
@@ -185,7 +192,7 @@ pub fn validate(proxy: &GlobusAuthProxy, fetched: &Fetched) -> Result<Validated,
             Some(bearer),
             Some(tls),
             Some(tracing),
-            Some((admitted_port, standalone)),
+            (Some((admitted_port, standalone)), Some(vault)),
         ) if problems.is_empty() => Ok(Validated {
             proxy: reference(proxy),
             pod_labels: spec.pod_labels(&proxy.name_any()),
@@ -199,6 +206,7 @@ pub fn validate(proxy: &GlobusAuthProxy, fetched: &Fetched) -> Result<Validated,
             identity_headers,
             tls,
             tracing,
+            vault,
             bearer,
             upstream: upstream(spec),
             log_level: log_level(spec.proxy.log_level),
@@ -237,7 +245,7 @@ pub fn reference(proxy: &GlobusAuthProxy) -> config::ProxyReference {
     }
 }
 
-pub(super) fn invalid(message: String) -> Problem {
+pub(crate) fn invalid(message: String) -> Problem {
     Problem {
         condition: types::CONFIG_VALID,
         reason: reasons::INVALID,
@@ -245,7 +253,7 @@ pub(super) fn invalid(message: String) -> Problem {
     }
 }
 
-fn unresolved(reason: &'static str, message: String) -> Problem {
+pub(crate) fn unresolved(reason: &'static str, message: String) -> Problem {
     Problem {
         condition: types::CREDENTIALS_RESOLVED,
         reason,
@@ -335,8 +343,9 @@ fn parse_issuer(field: &str, issuer: &str) -> Result<Issuer, Problem> {
 
 fn credentials(
     spec: &GlobusAuthProxySpec,
-    secret: Option<&Secret>,
+    fetched: &Fetched,
 ) -> Result<(String, SecretString), Problem> {
+    let secret = fetched.client_secret.as_ref();
     let name = &spec.provider.client_secret_ref.name;
     let Some(secret) = secret else {
         return Err(unresolved(
@@ -396,7 +405,7 @@ fn tls(
 }
 
 /// The value of `key`, if it is one line of text.
-fn line<'a>(secret: &'a Secret, key: &str) -> Option<&'a str> {
+pub(crate) fn line<'a>(secret: &'a Secret, key: &str) -> Option<&'a str> {
     let bytes = &secret.data.as_ref()?.get(key)?.0;
     let text = std::str::from_utf8(bytes).ok()?.trim();
     (!text.is_empty() && !text.chars().any(char::is_control)).then_some(text)
@@ -404,8 +413,9 @@ fn line<'a>(secret: &'a Secret, key: &str) -> Option<&'a str> {
 
 fn identity_headers(
     spec: &GlobusAuthProxySpec,
-    secret: Option<&Secret>,
+    fetched: &Fetched,
 ) -> Result<config::IdentityHeaders, Problem> {
+    let secret = fetched.shared_secret.as_ref();
     let Some(headers) = &spec.identity_headers else {
         return Ok(config::IdentityHeaders::default());
     };
@@ -542,7 +552,7 @@ fn session_requirements(provider: &spec::Provider) -> SessionRequirements {
     })
 }
 
-const fn provider_kind(kind: spec::ProviderType) -> config::ProviderKind {
+pub(crate) const fn provider_kind(kind: spec::ProviderType) -> config::ProviderKind {
     match kind {
         spec::ProviderType::Globus => config::ProviderKind::Globus,
         spec::ProviderType::OIDC => config::ProviderKind::OIDC,
@@ -651,8 +661,8 @@ const fn log_level(level: spec::LogLevel) -> config::LogLevel {
     }
 }
 
-const CLIENT_ID: &str = "client-id";
-const CLIENT_SECRET: &str = "client-secret";
+pub(crate) const CLIENT_ID: &str = "client-id";
+pub(crate) const CLIENT_SECRET: &str = "client-secret";
 const TLS_CERTIFICATES: &str = "tls.crt";
 const TLS_KEY: &str = "tls.key";
 /// The schema's minimum, in seconds.

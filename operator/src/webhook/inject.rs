@@ -82,6 +82,12 @@ fn admin_port(policy: &Policy) -> u16 {
     policy.listen_port + 1
 }
 
+/// On loopback, where the workload asks other services as its users.
+const fn outbound_port(policy: &Policy) -> u16 {
+    // The last port has none after it; then the program says that it cannot listen there.
+    policy.listen_port.saturating_add(2)
+}
+
 fn check(pod: &Pod) -> Result<(), Refusal> {
     let Some(spec) = &pod.spec else {
         return Err(Refusal::Malformed {
@@ -293,6 +299,9 @@ fn is_sidecar(container: &Value) -> bool {
 /// Neither of the sidecar's ports may be anybody else's.
 fn check_free(pod: &Pod, policy: &Policy, takeover: &Takeover) -> Result<(), Refusal> {
     let mut needed = BTreeSet::from([admin_port(policy)]);
+    if policy.vault_audience.is_some() {
+        needed.insert(outbound_port(policy));
+    }
     if takeover.same_number {
         let host_port = pod
             .spec
@@ -365,8 +374,16 @@ fn container(policy: &Policy, settings: &SidecarSettings, takeover: &Takeover) -
         "livenessProbe": probe("/livez", admin_port(policy), 10, 3),
         "terminationMessagePath": "/dev/termination-log",
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "volumeMounts": volume_mounts(),
+        "volumeMounts": mounts(policy),
     })
+}
+
+fn mounts(policy: &Policy) -> Value {
+    let mut mounts = volume_mounts();
+    if let (Some(_), Some(mounts)) = (&policy.vault_audience, mounts.as_array_mut()) {
+        mounts.push(json!({"name": VAULT_VOLUME, "mountPath": VAULT_FOLDER, "readOnly": true}));
+    }
+    mounts
 }
 
 /// Where the configuration and the token are.
@@ -393,16 +410,21 @@ fn arguments(policy: &Policy, takeover: &Takeover) -> Vec<String> {
         "::"
     };
     let [config, identity_token] = common_arguments();
-    vec![
+    let mut arguments = vec![
         format!("--listen-address={address}"),
         format!("--listen-port={}", takeover.listen_port(policy)),
         format!("--admin-port={}", admin_port(policy)),
         format!("--upstream-port={}", takeover.upstream_port),
         config,
         identity_token,
-        // Kubernetes expands `$(NAME)` in arguments; a probe's path may have it.
-        format!("{PROBES_ARGUMENT}{}", probes.replace("$(", "$$(")),
-    ]
+    ];
+    if policy.vault_audience.is_some() {
+        arguments.push(format!("--vault-token={VAULT_FOLDER}/token"));
+        arguments.push(format!("--outbound-port={}", outbound_port(policy)));
+    }
+    // Kubernetes expands `$(NAME)` in arguments; a probe's path may have it.
+    arguments.push(format!("{PROBES_ARGUMENT}{}", probes.replace("$(", "$$(")));
+    arguments
 }
 
 pub(crate) fn probe(path: &str, port: u16, period_seconds: u32, failure_threshold: u32) -> Value {
@@ -486,9 +508,23 @@ pub(crate) fn volumes(secret: &str) -> [Value; 2] {
     ]
 }
 
+/// A token that names this pod to its vault and nobody else; only the sidecar mounts it.
+fn vault_volume(audience: &str) -> Value {
+    json!({
+        "name": VAULT_VOLUME,
+        "projected": {
+            "defaultMode": 0o444,
+            "sources": [{"serviceAccountToken": {
+                "audience": audience, "expirationSeconds": 600, "path": "token",
+            }}],
+        },
+    })
+}
+
 fn put_volumes(pod: &mut Value, policy: &Policy) -> Result<(), Refusal> {
     let present = list(pod, "volumes")?;
-    for volume in volumes(&policy.secret) {
+    let vault = policy.vault_audience.as_deref().map(vault_volume);
+    for volume in volumes(&policy.secret).into_iter().chain(vault) {
         match present
             .iter_mut()
             .find(|present| present.get("name") == volume.get("name"))
@@ -562,6 +598,8 @@ pub const CONFIG_VOLUME: &str = "globus-auth-config";
 const CONFIG_FOLDER: &str = "/etc/globus-auth";
 const IDENTITY_VOLUME: &str = "globus-auth-identity";
 const IDENTITY_FOLDER: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+const VAULT_VOLUME: &str = "globus-auth-vault";
+const VAULT_FOLDER: &str = "/var/run/secrets/globus-auth-vault";
 const PROBES_ARGUMENT: &str = "--probes=";
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
 //! What one proxy wants of its pods.
 
+use globus_auth_core::vault_api;
 use globus_auth_crds::GlobusAuthProxy;
 use globus_auth_crds::proxy::{Mode, Resources};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
 
-use crate::proxy::names;
+use crate::proxy::{names, vault};
 
 /// The part of a `GlobusAuthProxy` that the injection needs.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -18,6 +19,8 @@ pub struct Policy {
     pub port: Port,
     /// The sidecar's own port, if it takes over a name.
     pub listen_port: u16,
+    /// The audience of tokens for the vault, if the proxy has one.
+    pub vault_audience: Option<String>,
     /// The container's resources, if not the defaults.
     pub resources: Option<Resources>,
 }
@@ -51,6 +54,9 @@ impl Policy {
             port,
             listen_port: Self::own_port(proxy)?,
             resources: proxy.spec.proxy.resources.clone(),
+            vault_audience: proxy.spec.vault_ref.as_ref().map(|reference| {
+                vault_api::audience(&vault::namespace(proxy, reference), &reference.name)
+            }),
         })
     }
 
@@ -96,6 +102,7 @@ mod tests {
                 port: Port::Name("web".to_owned()),
                 listen_port: 4999,
                 resources: Some(serde_json::from_value(resources).unwrap()),
+                vault_audience: None,
             })
         );
     }

@@ -29,3 +29,4 @@ mod operator;
 mod reconcile;
 mod schema;
 mod standalone;
+mod vault;

@@ -12,7 +12,7 @@ use crate::answer::TokenResponse;
 use crate::grant::{Owner, SealedTokens, User};
 use crate::keyring::SecretKeys;
 use crate::keyring::tests::keys_json;
-use crate::store::tests::{Folder, scratch};
+use crate::store::tests::{Database, Folder, scratch, scratch_in};
 
 /// What the issuer does next.
 #[derive(Clone, Debug)]
@@ -101,7 +101,17 @@ impl Scene {
         does: Does,
         gate: Option<Notify>,
     ) -> Self {
-        let (store, folder) = scratch(&format!("refresher-{name}")).await;
+        let scratch = scratch(&format!("refresher-{name}")).await;
+        Self::over(scratch, replicas, rotation, does, gate).await
+    }
+
+    async fn over(
+        (store, folder): (Store, Folder),
+        replicas: usize,
+        rotation: Rotation,
+        does: Does,
+        gate: Option<Notify>,
+    ) -> Self {
         let keys = SecretKeys::parse(&keys_json("k1", &[("k1", 1)])).unwrap();
         let clock = Arc::new(ManualClock::at(NOW));
         let issuer = Arc::new(Simulation {
@@ -238,9 +248,13 @@ async fn without_a_new_refresh_token_the_old_one_is_kept() {
 }
 
 /// `globus-and-seeds`, scenario 4: one refresh at the issuer, however many ask on however many replicas.
+#[rstest]
 #[tokio::test]
-async fn a_hundred_requests_on_three_replicas_cause_one_redemption() {
-    let scene = Arc::new(Scene::new("herd", 3, GRACE, ROTATES).await);
+async fn a_hundred_requests_on_three_replicas_cause_one_redemption(
+    #[values(Database::SQLite, Database::PostgreSQL)] database: Database,
+) {
+    let scratch = scratch_in(database, "herd").await;
+    let scene = Arc::new(Scene::over(scratch, 3, GRACE, ROTATES, None).await);
     let requests = (0..100).map(|n| {
         let scene = Arc::clone(&scene);
         tokio::spawn(async move { scene.refresh(n % 3).await })

@@ -117,8 +117,10 @@ const ATTEMPTS: u32 = 100;
 
 #[cfg(test)]
 mod tests {
+    use rstest::rstest;
+
     use super::*;
-    use crate::store::tests::scratch;
+    use crate::store::tests::{Database, scratch_in};
 
     fn entry(action: &str) -> Entry {
         Entry {
@@ -132,8 +134,11 @@ mod tests {
         }
     }
 
+    #[rstest]
     #[tokio::test]
-    async fn a_chain_is_whole_until_somebody_touches_it() {
+    async fn a_chain_is_whole_until_somebody_touches_it(
+        #[values(Database::SQLite, Database::PostgreSQL)] database: Database,
+    ) {
         for (name, tampering) in [
             (
                 "change",
@@ -142,7 +147,7 @@ mod tests {
             ("remove", "DELETE FROM audit WHERE seq = 3"),
             ("renumber", "UPDATE audit SET seq = 99 WHERE seq = 3"),
         ] {
-            let (store, _folder) = scratch(&format!("audit-{name}")).await;
+            let (store, _folder) = scratch_in(database, &format!("audit-{name}")).await;
             for n in 0..5 {
                 store.append(&entry(&n.to_string())).await.unwrap();
             }
@@ -152,9 +157,12 @@ mod tests {
         }
     }
 
+    #[rstest]
     #[tokio::test]
-    async fn many_writers_make_one_chain() {
-        let (store, _folder) = scratch("audit-many").await;
+    async fn many_writers_make_one_chain(
+        #[values(Database::SQLite, Database::PostgreSQL)] database: Database,
+    ) {
+        let (store, _folder) = scratch_in(database, "audit-many").await;
         let writers = (0..20).map(|n| {
             let store = store.clone();
             tokio::spawn(async move { store.append(&entry(&n.to_string())).await.unwrap() })

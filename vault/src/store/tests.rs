@@ -1,35 +1,69 @@
 //! What both databases must do.
 
+mod postgresql;
+
+use std::path::PathBuf;
+
+use rstest::rstest;
+
 use super::*;
 use crate::grant::digest;
 
-/// A database of its own, in memory of the process or, if `GLOBUS_AUTH_TEST_POSTGRESQL` names a server, there.
+/// Which database a test runs on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Database {
+    SQLite,
+    PostgreSQL,
+}
+
+/// A database of its own.
 pub(crate) async fn scratch(name: &str) -> (Store, Folder) {
-    let folder = Folder::new(name);
+    scratch_in(Database::SQLite, name).await
+}
+
+/// A database of its own, of a kind.
+pub(crate) async fn scratch_in(database: Database, name: &str) -> (Store, Folder) {
+    let folder = Folder::new(database, name).await;
     let store = Store::open(&folder.url()).await.unwrap();
     (store, folder)
 }
 
-/// A folder that goes with the test.
-pub(crate) struct Folder(std::path::PathBuf);
+/// Where a database lies. What is in a folder goes with the test.
+pub(crate) struct Folder {
+    url: String,
+    path: Option<PathBuf>,
+}
 
 impl Folder {
-    fn new(name: &str) -> Self {
+    async fn new(database: Database, name: &str) -> Self {
         let name = format!("globus-auth-vault-{}-{name}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        drop(std::fs::remove_dir_all(&path));
-        std::fs::create_dir_all(&path).unwrap();
-        Self(path)
+        match database {
+            Database::SQLite => {
+                let path = std::env::temp_dir().join(name);
+                drop(std::fs::remove_dir_all(&path));
+                std::fs::create_dir_all(&path).unwrap();
+                Self {
+                    url: format!("sqlite:{}", path.join("vault.db").display()),
+                    path: Some(path),
+                }
+            }
+            Database::PostgreSQL => Self {
+                url: postgresql::database(&name).await,
+                path: None,
+            },
+        }
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("sqlite:{}", self.0.join("vault.db").display())
+        self.url.clone()
     }
 }
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        drop(std::fs::remove_dir_all(&self.0));
+        if let Some(path) = &self.path {
+            drop(std::fs::remove_dir_all(path));
+        }
     }
 }
 
@@ -76,9 +110,12 @@ pub(crate) fn grant(tenant: &str, subject: &str, resource: &str) -> Grant {
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn what_is_written_is_read() {
-    let (store, _folder) = scratch("read").await;
+async fn what_is_written_is_read(
+    #[values(Database::SQLite, Database::PostgreSQL)] database: Database,
+) {
+    let (store, _folder) = scratch_in(database, "read").await;
     let written = grant("ml/app", "alice", "r");
     assert!(store.insert(&written).await.unwrap());
     assert_eq!(
@@ -111,9 +148,12 @@ async fn what_is_written_is_read() {
     assert_eq!(store.grant(&bare.id).await.unwrap(), Some(bare));
 }
 
+#[rstest]
 #[tokio::test]
-async fn an_owner_has_one_grant() {
-    let (store, _folder) = scratch("owner").await;
+async fn an_owner_has_one_grant(
+    #[values(Database::SQLite, Database::PostgreSQL)] database: Database,
+) {
+    let (store, _folder) = scratch_in(database, "owner").await;
     let first = grant("ml/app", "alice", "r");
     assert!(store.insert(&first).await.unwrap());
     let second = Grant {
@@ -124,9 +164,12 @@ async fn an_owner_has_one_grant() {
     assert_eq!(store.find(&first.owner).await.unwrap(), Some(first));
 }
 
+#[rstest]
 #[tokio::test]
-async fn only_one_of_many_replaces_a_version() {
-    let (store, _folder) = scratch("cas").await;
+async fn only_one_of_many_replaces_a_version(
+    #[values(Database::SQLite, Database::PostgreSQL)] database: Database,
+) {
+    let (store, _folder) = scratch_in(database, "cas").await;
     let before = grant("ml/app", "alice", "r");
     store.insert(&before).await.unwrap();
     let attempts = (0..16_u32).map(|failures| {
@@ -145,9 +188,12 @@ async fn only_one_of_many_replaces_a_version() {
     assert_eq!(winners, 1);
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_grant_is_not_written_into_the_row_of_another() {
-    let (store, _folder) = scratch("identity").await;
+async fn a_grant_is_not_written_into_the_row_of_another(
+    #[values(Database::SQLite, Database::PostgreSQL)] database: Database,
+) {
+    let (store, _folder) = scratch_in(database, "identity").await;
     let alice = grant("ml/app", "alice", "r");
     store.insert(&alice).await.unwrap();
     let mut stolen = Grant {
@@ -159,9 +205,12 @@ async fn a_grant_is_not_written_into_the_row_of_another() {
     assert_eq!(store.grant(&alice.id).await.unwrap(), Some(alice));
 }
 
+#[rstest]
 #[tokio::test]
-async fn what_is_due_is_found_in_turn_and_nothing_else() {
-    let (store, _folder) = scratch("due").await;
+async fn what_is_due_is_found_in_turn_and_nothing_else(
+    #[values(Database::SQLite, Database::PostgreSQL)] database: Database,
+) {
+    let (store, _folder) = scratch_in(database, "due").await;
     let due = |tenant: &str, subject: &str, at: u64| Grant {
         due_at: Some(Moment::from_secs(at)),
         ..grant(tenant, subject, "r")
@@ -204,9 +253,12 @@ async fn what_is_due_is_found_in_turn_and_nothing_else() {
     assert_eq!(next, Some(Moment::from_secs(1)));
 }
 
+#[rstest]
 #[tokio::test]
-async fn grants_are_listed_by_user_and_key_and_counted_by_state() {
-    let (store, _folder) = scratch("lists").await;
+async fn grants_are_listed_by_user_and_key_and_counted_by_state(
+    #[values(Database::SQLite, Database::PostgreSQL)] database: Database,
+) {
+    let (store, _folder) = scratch_in(database, "lists").await;
     for (tenant, subject, resource) in [
         ("ml/app", "alice", "r"),
         ("ml/app", "alice", "s"),
@@ -233,18 +285,24 @@ async fn grants_are_listed_by_user_and_key_and_counted_by_state() {
     assert_eq!(store.counts().await.unwrap(), [(State::Active, 4)]);
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_seed_is_added_once() {
-    let (store, _folder) = scratch("seeds").await;
+async fn a_seed_is_added_once(
+    #[values(Database::SQLite, Database::PostgreSQL)] database: Database,
+) {
+    let (store, _folder) = scratch_in(database, "seeds").await;
     let id = KeyId::try_from("k1".to_owned()).unwrap();
     store.add_seed(&id, b"first".to_vec()).await.unwrap();
     store.add_seed(&id, b"second".to_vec()).await.unwrap();
     assert_eq!(store.seeds().await.unwrap(), [(id, b"first".to_vec())]);
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_database_is_opened_again_with_all_that_is_in_it() {
-    let (store, folder) = scratch("again").await;
+async fn a_database_is_opened_again_with_all_that_is_in_it(
+    #[values(Database::SQLite, Database::PostgreSQL)] database: Database,
+) {
+    let (store, folder) = scratch_in(database, "again").await;
     let written = grant("ml/app", "alice", "r");
     store.insert(&written).await.unwrap();
     store.pool.close().await;

@@ -70,6 +70,7 @@ async fn reconciled_at(
         events: Events::new(client, "operator-0".to_owned()),
         metrics: Metrics::default(),
         sidecar: SidecarSettings {
+            vault_image: String::new(),
             image: "sidecar:1".to_owned(),
             image_pull_policy: "IfNotPresent".to_owned(),
             run_as_user: None,

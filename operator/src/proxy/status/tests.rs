@@ -114,6 +114,7 @@ fn outcome(pods: &[PodFacts]) -> Outcome<'_> {
         callback_url: Some("https://mlflow.example.org/oauth2/callback"),
         pods,
         sidecar_image: IMAGE,
+        has_vault: false,
         exposure: Exposure::Report,
     }
 }

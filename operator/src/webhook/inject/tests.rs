@@ -5,6 +5,7 @@ use super::*;
 
 fn settings() -> SidecarSettings {
     SidecarSettings {
+        vault_image: String::new(),
         image: "registry.test/sidecar:1".to_owned(),
         image_pull_policy: "IfNotPresent".to_owned(),
         run_as_user: Some(65532),
@@ -18,6 +19,7 @@ fn policy(port: Port) -> Policy {
         port,
         listen_port: 4180,
         resources: None,
+        vault_audience: None,
     }
 }
 

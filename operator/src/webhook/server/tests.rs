@@ -24,6 +24,7 @@ fn admission(proxies: Vec<GlobusAuthProxy>) -> (Arc<Admission>, Calls) {
         client: client.clone(),
         proxies: store_of(proxies),
         sidecar: SidecarSettings {
+            vault_image: String::new(),
             image: "sidecar:1".to_owned(),
             image_pull_policy: "IfNotPresent".to_owned(),
             run_as_user: None,

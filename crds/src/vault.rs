@@ -1,0 +1,288 @@
+//! `TokenVault`: keeps users' OAuth tokens for workloads.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::proxy::{ProviderType, SecretReference};
+
+/// Keeps what users consent to: OAuth tokens, encrypted, and refreshed before they end. Proxies that name
+/// the vault in `vaultRef` hand it the codes of their logins, and get access tokens for their users. No
+/// refresh token leaves it.
+#[derive(Clone, CustomResource, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[kube(
+    group = "globus-auth.dev",
+    version = "v1alpha1",
+    kind = "TokenVault",
+    plural = "tokenvaults",
+    shortname = "tvault",
+    category = "globus-auth",
+    namespaced,
+    status = "TokenVaultStatus",
+    derive = "PartialEq",
+    doc = "Keeps users' OAuth tokens, encrypted and fresh, for the workloads that they consented to.",
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].status"#
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].reason"#
+    ),
+    printcolumn(name = "Storage", type_ = "string", json_path = ".spec.storage.type"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    validation = Rule::new("self.metadata.name.matches('^[a-z]([a-z0-9-]{0,49}[a-z0-9])?$')")
+        .message("metadata.name must have at most 51 letters, digits and - and begin with a letter, because a Service is named after it")
+)]
+#[x_kube(
+    validation = Rule::new("self.replicas == 1 || self.storage.type == 'PostgreSQL'")
+        .message("replicas above 1 need storage.type PostgreSQL: a file has one user at a time")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct TokenVaultSpec {
+    /// Where tokens lie. Default: SQLite on a volume of 1Gi.
+    #[serde(default)]
+    pub storage: Storage,
+
+    /// How many pods serve. More than 1 only with PostgreSQL. Default: 1.
+    #[serde(default = "one")]
+    #[schemars(range(min = 1, max = 16))]
+    pub replicas: i32,
+
+    /// Where tokens come from, with the vault's client there. A proxy with `vaultRef` must use one of these
+    /// clients: only the client that a code was given to can redeem it.
+    #[schemars(length(min = 1, max = 16))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub issuers: Vec<Issuer>,
+
+    /// Which workloads may ask for tokens of which services, each for users who logged in there. Empty
+    /// (default): none.
+    #[serde(default)]
+    #[schemars(length(max = 256))]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    pub consumers: Vec<Consumer>,
+
+    /// When tokens are refreshed, and how hard issuers are pressed.
+    #[serde(default)]
+    pub refresh: Refresh,
+
+    /// What happens to the volume and the encryption key when this resource is deleted. `Retain` (default):
+    /// they stay, and a vault of the same name goes on with them. `Delete`: they go, and with them every
+    /// token; nothing is revoked at the issuers.
+    #[serde(default)]
+    pub deletion_policy: DeletionPolicy,
+}
+
+/// Where tokens lie.
+#[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[x_kube(
+    validation = Rule::new("self.type != 'PostgreSQL' || has(self.postgresql)")
+        .message("storage.postgresql is required with storage.type PostgreSQL"),
+    validation = Rule::new("self.type == 'PostgreSQL' || !has(self.postgresql)")
+        .message("storage.postgresql is for storage.type PostgreSQL; remove it"),
+    validation = Rule::new("self.type == 'SQLite' || !has(self.sqlite)")
+        .message("storage.sqlite is for storage.type SQLite; remove it")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct Storage {
+    /// `SQLite` (default): a file on a volume that the vault's one pod mounts. `PostgreSQL`: a database of
+    /// yours, for several replicas. It cannot be changed.
+    #[serde(default, rename = "type")]
+    #[x_kube(
+        validation = Rule::new("self == oldSelf")
+            .message("storage.type cannot be changed; create another TokenVault")
+    )]
+    pub kind: StorageType,
+    /// With type SQLite.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sqlite: Option<Sqlite>,
+    /// With type PostgreSQL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub postgresql: Option<Postgresql>,
+}
+
+/// What kind of database.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[expect(missing_docs, reason = "the field says what they mean")]
+pub enum StorageType {
+    #[default]
+    SQLite,
+    PostgreSQL,
+}
+
+/// The volume of the file.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Sqlite {
+    /// How large the volume is. A million grants need about 2 GiB. Default: `1Gi`.
+    #[serde(default = "one_gibibyte")]
+    #[schemars(length(min = 2, max = 16), regex(pattern = r"^[0-9]+(Mi|Gi|Ti)$"))]
+    pub size: String,
+    /// The class of the volume. Default: that of the cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub storage_class_name: Option<String>,
+}
+
+/// A database of yours.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Postgresql {
+    /// The key of a Secret of this namespace with the address, such as
+    /// `postgres://vault:password@postgres.db.svc/vault?sslmode=verify-full`.
+    pub url_secret_ref: KeyReference,
+}
+
+/// A key of a Secret of the same namespace.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct KeyReference {
+    /// The Secret's name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// The key in it.
+    #[schemars(length(min = 1, max = 253))]
+    pub key: String,
+}
+
+/// An issuer, and the vault's client there.
+#[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[x_kube(
+    validation = Rule::new("self.type != 'OIDC' || has(self.issuer)")
+        .message("issuers[].issuer is required with type OIDC")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct Issuer {
+    /// What it is called here.
+    #[schemars(
+        length(min = 1, max = 63),
+        regex(pattern = "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$")
+    )]
+    pub name: String,
+    /// `Globus` or `OIDC`.
+    #[serde(rename = "type")]
+    pub kind: ProviderType,
+    /// The issuer, exactly as in its discovery document. With Globus it is `https://auth.globus.org`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 9, max = 512))]
+    pub issuer: Option<String>,
+    /// The Secret of this namespace with the client: keys `client-id` and `client-secret`.
+    pub client_secret_ref: SecretReference,
+    /// For how many seconds after its first use a refresh token that was replaced is good, too, where the
+    /// issuer replaces refresh tokens at each use. It decides whether a token is tried again of which
+    /// nobody knows whether it was used. Default: with Globus, refresh tokens are not replaced; with OIDC, 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 86_400))]
+    pub rotation_grace_seconds: Option<i32>,
+}
+
+/// Workloads, and the services for which they may have tokens.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Consumer {
+    /// Their namespace.
+    #[schemars(length(min = 1, max = 63))]
+    pub namespace: String,
+    /// Their ServiceAccount; `*` is every one of the namespace. Workloads with one ServiceAccount share what
+    /// users consent to.
+    #[schemars(length(min = 1, max = 253))]
+    pub service_account: String,
+    /// The resource servers, as the issuer calls them: with Globus the name that comes with a token, such as
+    /// `transfer.api.globus.org` or a UUID.
+    #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 255)))]
+    #[schemars(extend("x-kubernetes-list-type" = "set"))]
+    pub resource_servers: Vec<String>,
+}
+
+/// When tokens are refreshed, and how hard issuers are pressed.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Refresh {
+    /// A grant that nobody uses is refreshed within so many days, so that its refresh token does not die of
+    /// disuse (after half a year, at Globus). Default: 30.
+    #[serde(default = "thirty")]
+    #[schemars(range(min = 1, max = 180))]
+    pub keep_alive_days: i32,
+    /// Refreshes under way at one issuer at a time, for each replica. Default: 8.
+    #[serde(default = "eight")]
+    #[schemars(range(min = 1, max = 256))]
+    pub max_concurrent_per_issuer: i32,
+    /// Requests per second to one issuer at most, for each replica. Default: 20.
+    #[serde(default = "twenty")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub requests_per_second: i32,
+}
+
+impl Default for Refresh {
+    fn default() -> Self {
+        Self {
+            keep_alive_days: thirty(),
+            max_concurrent_per_issuer: eight(),
+            requests_per_second: twenty(),
+        }
+    }
+}
+
+/// What happens to tokens when the resource goes.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[expect(missing_docs, reason = "the field says what they mean")]
+pub enum DeletionPolicy {
+    #[default]
+    Retain,
+    Delete,
+}
+
+/// What came of a vault.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TokenVaultStatus {
+    /// The generation of the resource that this status is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Where sidecars ask.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// The certificate that the vault shows, in PEM; proxies trust this one and no other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate_authorities: Option<String>,
+    /// The clients that logins must use, one for each issuer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    pub clients: Vec<Client>,
+    /// Ready, ConfigValid, CredentialsResolved, KeyringHealthy and Available.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// A client at an issuer.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Client {
+    /// The issuer.
+    pub issuer: String,
+    /// The client id; no secret.
+    pub client_id: String,
+}
+
+const fn one() -> i32 {
+    1
+}
+
+const fn eight() -> i32 {
+    8
+}
+
+const fn twenty() -> i32 {
+    20
+}
+
+const fn thirty() -> i32 {
+    30
+}
+
+fn one_gibibyte() -> String {
+    "1Gi".to_owned()
+}

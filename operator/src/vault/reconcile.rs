@@ -1,0 +1,200 @@
+//! One reconciliation of one vault, from the top, whatever caused it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use globus_auth_core::clock::Clock;
+use globus_auth_crds::TokenVault;
+use globus_auth_crds::vault::DeletionPolicy;
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::jiff::Timestamp;
+use kube::runtime::controller::Action;
+use kube::{Api, Client, ResourceExt};
+
+use super::secrets::{self, CERTIFICATE, MakeError};
+use super::status::{self, Availability, Outcome};
+use super::validate::{self, keyring_lost};
+use super::{apply, build, names};
+use crate::metrics::Metrics;
+use crate::proxy::validate::Problem;
+use crate::settings::SidecarSettings;
+
+/// What every reconciliation needs.
+pub struct Context {
+    /// The cluster.
+    pub client: Client,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// What new pods get.
+    pub settings: SidecarSettings,
+    /// The time, for certificates.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Brings the cluster to what `vault` says, and says in its status what came of it.
+///
+/// # Errors
+/// [`ReconcileError`] if the API server does not do its part; it is tried again.
+pub async fn reconcile(
+    vault: Arc<TokenVault>,
+    context: Arc<Context>,
+) -> Result<Action, ReconcileError> {
+    let namespace = vault.namespace().unwrap_or_default();
+    if vault.metadata.deletion_timestamp.is_some() {
+        return finish(&context.client, &vault, &namespace).await;
+    }
+    if !apply::is_held(&vault) {
+        // The write causes another reconciliation, with the newer object.
+        apply::set_finalizer(&context.client, &vault, true)
+            .await
+            .map_err(ReconcileError::Apply)?;
+        return Ok(Action::await_change());
+    }
+    let secrets: Api<Secret> = Api::namespaced(context.client.clone(), &namespace);
+    let mut problems = Vec::new();
+    keyring(&context, &vault, &secrets, &mut problems).await?;
+    let certificate = certificate(&context, &vault, &secrets).await?;
+    let named = named(&vault, &secrets).await?;
+    let config = match validate::validate(&vault, &named) {
+        Ok(config) => Some(config),
+        Err(more) => {
+            problems.extend(more);
+            None
+        }
+    };
+    let availability = match &config {
+        // Without its key the vault must not start: it would say that the database is of another key.
+        Some(config) if problems.is_empty() => {
+            let resources =
+                build::build(&vault, config, &context.settings).map_err(ReconcileError::Build)?;
+            apply::apply(&context.client, &namespace, &resources)
+                .await
+                .map_err(ReconcileError::Apply)?
+        }
+        Some(_) | None => Availability::Unavailable,
+    };
+    let outcome = Outcome {
+        generation: vault.metadata.generation,
+        problems: &problems,
+        url: format!("https://{}", names::host(&namespace, &vault.name_any())),
+        certificate,
+        config: config.as_ref(),
+        availability,
+    };
+    let status = status::compute(vault.status.as_ref(), &outcome, Timestamp::now());
+    apply::status(&context.client, &vault, &status)
+        .await
+        .map_err(ReconcileError::Apply)?;
+    Ok(Action::requeue(if problems.is_empty() {
+        RESYNC
+    } else {
+        SOON
+    }))
+}
+
+/// Nothing here waits for an issuer: a deletion never hangs.
+async fn finish(
+    client: &Client,
+    vault: &TokenVault,
+    namespace: &str,
+) -> Result<Action, ReconcileError> {
+    if !apply::is_held(vault) {
+        return Ok(Action::await_change());
+    }
+    apply::remove_reviewer(client, namespace, &vault.name_any())
+        .await
+        .map_err(ReconcileError::Apply)?;
+    apply::set_finalizer(client, vault, false)
+        .await
+        .map_err(ReconcileError::Apply)?;
+    Ok(Action::await_change())
+}
+
+/// The key is made once. One that was there and is gone is not replaced: the tokens would be lost for good.
+async fn keyring(
+    context: &Context,
+    vault: &TokenVault,
+    secrets: &Api<Secret>,
+    problems: &mut Vec<Problem>,
+) -> Result<(), ReconcileError> {
+    let name = names::keyring(&vault.name_any());
+    if get(secrets, &name).await?.is_some() {
+        return Ok(());
+    }
+    if vault.status.is_some() {
+        problems.push(keyring_lost(&name));
+        return Ok(());
+    }
+    let metadata = match vault.spec.deletion_policy {
+        DeletionPolicy::Delete => build::owned(vault, name),
+        DeletionPolicy::Retain => build::kept(vault, name),
+    };
+    let secret = secrets::keyring(metadata).map_err(ReconcileError::Make)?;
+    let namespace = vault.namespace().unwrap_or_default();
+    apply::create(&context.client, &namespace, &secret)
+        .await
+        .map_err(ReconcileError::Apply)
+}
+
+async fn certificate(
+    context: &Context,
+    vault: &TokenVault,
+    secrets: &Api<Secret>,
+) -> Result<Option<String>, ReconcileError> {
+    let name = names::certificate(&vault.name_any());
+    let namespace = vault.namespace().unwrap_or_default();
+    let present = if let Some(present) = get(secrets, &name).await? {
+        present
+    } else {
+        let metadata = build::owned(vault, name);
+        let host = names::host(&namespace, &vault.name_any());
+        let secret = secrets::certificate(metadata, &host, context.clock.now())
+            .map_err(ReconcileError::Make)?;
+        apply::create(&context.client, &namespace, &secret)
+            .await
+            .map_err(ReconcileError::Apply)?;
+        secret
+    };
+    let data = present.data.unwrap_or_default();
+    let certificate = data.get(CERTIFICATE);
+    Ok(certificate.and_then(|bytes| String::from_utf8(bytes.0.clone()).ok()))
+}
+
+async fn named(
+    vault: &TokenVault,
+    secrets: &Api<Secret>,
+) -> Result<BTreeMap<String, Secret>, ReconcileError> {
+    let mut named = BTreeMap::new();
+    for issuer in &vault.spec.issuers {
+        let name = &issuer.client_secret_ref.name;
+        if let Some(secret) = get(secrets, name).await? {
+            named.insert(name.clone(), secret);
+        }
+    }
+    Ok(named)
+}
+
+async fn get(secrets: &Api<Secret>, name: &str) -> Result<Option<Secret>, ReconcileError> {
+    secrets.get_opt(name).await.map_err(ReconcileError::Fetch)
+}
+
+const RESYNC: Duration = Duration::from_mins(5);
+const SOON: Duration = Duration::from_secs(10);
+
+/// Why a reconciliation is tried again.
+#[derive(Debug, thiserror::Error)]
+pub enum ReconcileError {
+    /// An object was not taken.
+    #[error("failed to apply an object of the vault")]
+    Apply(#[source] kube::Error),
+    /// An object cannot be written.
+    #[error("failed to build an object; a bug")]
+    Build(#[source] serde_json::Error),
+    /// A Secret cannot be read.
+    #[error("failed to read a Secret")]
+    Fetch(#[source] kube::Error),
+    /// A key or a certificate cannot be made.
+    #[error("failed to make what only the operator can make")]
+    Make(#[source] MakeError),
+}

@@ -1,0 +1,217 @@
+//! From a stored vault to its configuration. Pure: everything that was fetched is a parameter.
+
+use std::collections::BTreeMap;
+
+use globus_auth_core::sidecar_config::LogLevel;
+use globus_auth_core::url::{BadUrl, Issuer as IssuerUrl};
+use globus_auth_core::vault_config::{
+    Consumer, Issuer, Refresh, Rotation, VERSION, VaultConfig, VaultReference,
+};
+use globus_auth_crds::TokenVault;
+use globus_auth_crds::conditions::{reasons, types};
+use globus_auth_crds::proxy::ProviderType;
+use globus_auth_crds::vault as spec;
+use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt;
+
+use crate::proxy::validate::{
+    CLIENT_ID, CLIENT_SECRET, Problem, invalid, line, provider_kind, unresolved,
+};
+
+/// The configuration of `vault`, with the Secrets that it names, by their names.
+///
+/// # Errors
+/// Everything that keeps it from being carried out.
+pub fn validate(
+    vault: &TokenVault,
+    secrets: &BTreeMap<String, Secret>,
+) -> Result<VaultConfig, Vec<Problem>> {
+    let mut problems = Vec::new();
+    let mut issuers: Vec<Issuer> = Vec::new();
+    for issuer in &vault.spec.issuers {
+        match self::issuer(issuer, &vault.spec.refresh, secrets) {
+            Ok(issuer) if issuers.iter().any(|one| is_same_client(one, &issuer)) => {
+                let name = &issuer.name;
+                problems.push(invalid(format!(
+                    "spec.issuers {name:?} has the issuer and the client of another one; remove it"
+                )));
+            }
+            Ok(issuer) => issuers.push(issuer),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let seconds = |days: i32| u64::from(days.unsigned_abs()) * 86_400;
+    let refresh = &vault.spec.refresh;
+    Ok(VaultConfig {
+        version: VERSION,
+        vault: VaultReference {
+            namespace: vault.namespace().unwrap_or_default(),
+            name: vault.name_any(),
+        },
+        issuers,
+        consumers: vault.spec.consumers.iter().map(consumer).collect(),
+        refresh: Refresh {
+            keep_alive_seconds: seconds(refresh.keep_alive_days),
+            max_concurrent_per_issuer: refresh.max_concurrent_per_issuer.unsigned_abs(),
+        },
+        log_level: LogLevel::Info,
+    })
+}
+
+fn is_same_client(one: &Issuer, other: &Issuer) -> bool {
+    one.issuer == other.issuer && one.client_id == other.client_id
+}
+
+fn issuer(
+    issuer: &spec::Issuer,
+    refresh: &spec::Refresh,
+    secrets: &BTreeMap<String, Secret>,
+) -> Result<Issuer, Problem> {
+    let url = match (&issuer.issuer, issuer.kind) {
+        (Some(text), _) => text.parse().map_err(|error: BadUrl| {
+            let name = &issuer.name;
+            invalid(format!("spec.issuers {name:?}: issuer {text:?} {error}"))
+        })?,
+        (None, ProviderType::Globus) => IssuerUrl::globus(),
+        (None, ProviderType::OIDC) => {
+            let name = &issuer.name;
+            return Err(invalid(format!(
+                "spec.issuers {name:?}: issuer is required with type OIDC"
+            )));
+        }
+    };
+    let name = &issuer.client_secret_ref.name;
+    let secret = secrets.get(name).ok_or_else(|| {
+        unresolved(
+            reasons::SECRET_NOT_FOUND,
+            format!(
+                "there is no Secret {name:?}, which spec.issuers names; create it with the keys \
+                 {CLIENT_ID} and {CLIENT_SECRET}"
+            ),
+        )
+    })?;
+    let read = |key: &str| {
+        line(secret, key).map(str::to_owned).ok_or_else(|| {
+            unresolved(
+                reasons::SECRET_MALFORMED,
+                format!("Secret {name:?} needs the key {key} with one line of text"),
+            )
+        })
+    };
+    Ok(Issuer {
+        name: issuer.name.clone(),
+        kind: provider_kind(issuer.kind),
+        issuer: url,
+        client_id: read(CLIENT_ID)?,
+        client_secret: read(CLIENT_SECRET)?.into(),
+        rotation: rotation(issuer),
+        requests_per_second: refresh.requests_per_second.unsigned_abs(),
+    })
+}
+
+/// Globus keeps refresh tokens as they are; of any other issuer the worst is believed.
+fn rotation(issuer: &spec::Issuer) -> Rotation {
+    match (issuer.rotation_grace_seconds, issuer.kind) {
+        (None, ProviderType::Globus) => Rotation::Never,
+        (grace, _) => Rotation::Rotates {
+            grace_seconds: grace.unwrap_or_default().unsigned_abs(),
+        },
+    }
+}
+
+fn consumer(consumer: &spec::Consumer) -> Consumer {
+    Consumer {
+        namespace: consumer.namespace.clone(),
+        service_account: consumer.service_account.clone(),
+        resource_servers: consumer.resource_servers.clone(),
+    }
+}
+
+/// What is said when the key ring is gone that secrets were encrypted with.
+pub fn keyring_lost(secret: &str) -> Problem {
+    Problem {
+        condition: types::KEYRING_HEALTHY,
+        reason: reasons::KEYRING_LOST,
+        message: format!(
+            "the Secret {secret:?} with the encryption keys is gone; restore it from a backup. Without it the stored \
+             tokens cannot be read. To start empty, delete this TokenVault, its volume, and create it again"
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::ByteString;
+    use rstest::rstest;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn vault(issuers: &Value) -> TokenVault {
+        let value = json!({
+            "apiVersion": "globus-auth.dev/v1alpha1", "kind": "TokenVault",
+            "metadata": {"namespace": "auth", "name": "alcf"},
+            "spec": {"issuers": issuers, "consumers": [
+                {"namespace": "ml", "serviceAccount": "app", "resourceServers": ["r"]}]},
+        });
+        serde_json::from_value(value).unwrap()
+    }
+
+    fn secrets() -> BTreeMap<String, Secret> {
+        let data = [(CLIENT_ID, "id"), (CLIENT_SECRET, "hunter2")];
+        let data = data.map(|(key, text)| (key.to_owned(), ByteString(text.as_bytes().to_vec())));
+        let secret = Secret {
+            data: Some(BTreeMap::from(data)),
+            ..Secret::default()
+        };
+        BTreeMap::from([
+            ("client".to_owned(), secret),
+            ("empty".to_owned(), Secret::default()),
+        ])
+    }
+
+    fn globus(secret: &str) -> Value {
+        json!({"name": "globus", "type": "Globus", "clientSecretRef": {"name": secret}})
+    }
+
+    #[test]
+    fn a_vault_is_what_the_resource_says() {
+        let config = validate(&vault(&json!([globus("client")])), &secrets()).unwrap();
+        assert_eq!(config.issuers[0].client_id, "id");
+        assert_eq!(config.issuers[0].issuer, IssuerUrl::globus());
+        assert_eq!(config.issuers[0].rotation, Rotation::Never);
+        assert!(config.allows("ml", "app", "r"));
+        assert_eq!(config.refresh.keep_alive_seconds, 30 * 86_400);
+    }
+
+    #[rstest]
+    #[case::oidc(json!({"type": "OIDC", "issuer": "https://idp.example.org"}), Rotation::Rotates { grace_seconds: 0 })]
+    #[case::grace(json!({"type": "OIDC", "issuer": "https://idp.example.org", "rotationGraceSeconds": 30}), Rotation::Rotates { grace_seconds: 30 })]
+    #[case::globus(json!({"type": "Globus", "rotationGraceSeconds": 5}), Rotation::Rotates { grace_seconds: 5 })]
+    fn an_issuer_is_believed_to_rotate_unless_it_is_known_not_to(
+        #[case] changes: Value,
+        #[case] expected: Rotation,
+    ) {
+        let mut issuer = globus("client");
+        for (name, value) in changes.as_object().unwrap() {
+            issuer[name] = value.clone();
+        }
+        let config = validate(&vault(&json!([issuer])), &secrets()).unwrap();
+        assert_eq!(config.issuers[0].rotation, expected);
+    }
+
+    #[rstest]
+    #[case::missing(json!([globus("missing")]), reasons::SECRET_NOT_FOUND)]
+    #[case::empty(json!([globus("empty")]), reasons::SECRET_MALFORMED)]
+    #[case::twice(json!([globus("client"), {"name": "again", "type": "Globus", "clientSecretRef": {"name": "client"}}]), reasons::INVALID)]
+    #[case::no_issuer(json!([{"name": "a", "type": "OIDC", "clientSecretRef": {"name": "client"}}]), reasons::INVALID)]
+    #[case::no_url(json!([{"name": "a", "type": "OIDC", "issuer": "idp", "clientSecretRef": {"name": "client"}}]), reasons::INVALID)]
+    fn what_cannot_be_carried_out_is_told(#[case] issuers: Value, #[case] reason: &str) {
+        let problems = validate(&vault(&issuers), &secrets()).unwrap_err();
+        assert_eq!(problems[0].reason, reason);
+        assert!(!format!("{problems:?}").contains("hunter2"));
+    }
+}
