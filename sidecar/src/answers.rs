@@ -9,13 +9,14 @@ use globus_auth_core::random;
 use http::header::{self, HeaderValue};
 use http::request::Parts;
 use http::{Response, StatusCode};
+use serde_json::json;
 use url::form_urlencoded;
 
 use crate::decide::Challenge;
 use crate::live::Live;
-use crate::pages::{Format, Page};
+use crate::pages::{Format, Page, Service};
 use crate::redirect::ReturnTo;
-use crate::{SIGN_OUT_PATH, START_PATH};
+use crate::{CONNECTIONS_PATH, SIGN_OUT_PATH, START_PATH};
 
 /// The address that starts a login and returns to `path`.
 pub(crate) fn start_address(path: &str) -> String {
@@ -26,6 +27,38 @@ pub(crate) fn start_address(path: &str) -> String {
 /// The address that starts a login in which the provider asks again who it is.
 fn other_account_address(path: &str) -> String {
     format!("{}&prompt=login", start_address(path))
+}
+
+/// What a user has connected, and how to change it.
+pub(crate) fn connections(live: &Live, identity: &Identity, services: Vec<Service>) -> Page {
+    let shown: Vec<_> = services.iter().filter(|one| one.is_connected).collect();
+    let shown: Vec<_> = shown
+        .into_iter()
+        .map(|one| json!({"resourceServer": one.resource_server, "scopes": one.scopes, "state": one.state}))
+        .collect();
+    Page::new(StatusCode::OK, "connections", "Connected services")
+        .paragraph(format!(
+            "You are signed in as {}. {} may use these services as you. Disconnect one to take its tokens back.",
+            identity.username,
+            live.proxy.name
+        ))
+        .services(services)
+        .members(json!({"connections": shown}))
+        .link("Sign in again, and connect all", start_address(CONNECTIONS_PATH))
+        .link("Back", "/")
+}
+
+/// The vault does not answer.
+pub(crate) fn vault_down() -> Page {
+    Page::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "vault_unavailable",
+        "Connected services cannot be shown now",
+    )
+    .paragraph(
+        "What keeps your connections does not answer. Nothing has changed; try again in a minute.",
+    )
+    .link("Try again", CONNECTIONS_PATH)
 }
 
 /// 401, with the way to authenticate (RFC 9110 §11.6.1, RFC 6750 §3).

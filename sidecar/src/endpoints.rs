@@ -23,6 +23,7 @@ use crate::app::App;
 use crate::authenticate::authenticate;
 use crate::backchannel;
 use crate::bearer;
+use crate::connections;
 use crate::cookie;
 use crate::decide::{Asked, Challenge, Decision, decide};
 use crate::intent::{Intent, is_cross_site};
@@ -31,7 +32,9 @@ use crate::login::{self, query_parameter, redirect};
 use crate::pages::{Format, protect};
 use crate::redirect::ReturnTo;
 use crate::vault::Vault;
-use crate::{CALLBACK_PATH, SIGN_IN_PATH, SIGN_OUT_PATH, START_PATH, answers, headers};
+use crate::{
+    CALLBACK_PATH, CONNECTIONS_PATH, SIGN_IN_PATH, SIGN_OUT_PATH, START_PATH, answers, headers,
+};
 
 const AUTH_PATH: &str = "/oauth2/auth";
 
@@ -46,6 +49,10 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/oauth2/userinfo", get(userinfo))
         .route(SIGN_IN_PATH, get(sign_in))
         .route(SIGN_OUT_PATH, get(sign_out).post(sign_out))
+        .route(
+            CONNECTIONS_PATH,
+            get(connections::show).post(connections::disconnect),
+        )
         .route("/oauth2/backchannel_logout", post(backchannel::log_out))
         .layer(DefaultBodyLimit::max(MAX_FORM))
         .fallback(not_found)

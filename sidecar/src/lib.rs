@@ -5,7 +5,7 @@
 //! | `app` | the order in which a request is treated |
 //! | `decide`, `rules`, `intent`, `headers`, `identity_headers`, `cookie`, `redirect`, `listeners`, `websocket` | pure rules |
 //! | `authenticate`, `bearer`, `provider`, `globus` | who it is |
-//! | `login`, `step_up`, `backchannel`, `endpoints`, `answers`, `pages` | what is answered by us |
+//! | `login`, `step_up`, `backchannel`, `endpoints`, `connections`, `answers`, `pages` | what is answered by us |
 //! | `forward`, `workload`, `multiplexed`, `origin`, `tunnel`, `limits`, `watched`, `workload_refusal` | what is answered by the workload |
 //! | `vault`, `outbound` | tokens for the workload |
 //! | `live`, `reload` | the configuration in force |
@@ -18,6 +18,7 @@ mod args;
 mod authenticate;
 mod backchannel;
 mod bearer;
+mod connections;
 mod cookie;
 mod decide;
 mod ended;
@@ -77,6 +78,7 @@ const RESERVED_PREFIX: &str = "/oauth2";
 const START_PATH: &str = "/oauth2/start";
 const CALLBACK_PATH: &str = "/oauth2/callback";
 const SIGN_IN_PATH: &str = "/oauth2/sign_in";
+const CONNECTIONS_PATH: &str = "/oauth2/connections";
 const SIGN_OUT_PATH: &str = "/oauth2/sign_out";
 
 /// Runs the sidecar until it is asked to stop.

@@ -21,6 +21,8 @@ pub(crate) struct Page {
     pub(crate) title: &'static str,
     /// Sentences. The first is the `message` of the JSON form.
     pub(crate) paragraphs: Vec<String>,
+    /// Services that a user has connected, or could.
+    pub(crate) services: Vec<Service>,
     pub(crate) actions: Vec<Action>,
     /// Found again in the log.
     pub(crate) reference: Option<String>,
@@ -48,6 +50,17 @@ impl Format {
     }
 }
 
+/// A service that a workload may use as a user.
+#[derive(Debug)]
+pub(crate) struct Service {
+    pub(crate) name: String,
+    pub(crate) resource_server: String,
+    /// How the connection is, in words.
+    pub(crate) state: String,
+    pub(crate) scopes: Vec<String>,
+    pub(crate) is_connected: bool,
+}
+
 /// What a reader can do next.
 #[derive(Debug)]
 pub(crate) enum Action {
@@ -72,6 +85,7 @@ impl Page {
             code,
             title,
             paragraphs: vec![],
+            services: vec![],
             actions: vec![],
             reference: None,
             members: Map::new(),
@@ -99,6 +113,12 @@ impl Page {
             label,
             href: href.into(),
         });
+        self
+    }
+
+    #[must_use]
+    pub(crate) fn services(mut self, services: Vec<Service>) -> Self {
+        self.services = services;
         self
     }
 

@@ -15,8 +15,9 @@ use globus_auth_core::session::{Session, SessionId};
 use globus_auth_core::sidecar_config::{DeliveredToken, Vault as Config};
 use globus_auth_core::transaction::LoginTransaction;
 use globus_auth_core::vault_api::{
-    LOGINS, LoginRequest, LoginResponse, SESSIONS, SESSIONS_END, SessionRequest, SessionResponse,
-    TOKENS, TokenAnswer, TokenRequest, fingerprint,
+    CONNECTIONS, Connection, ConnectionsRequest, ConnectionsResponse, DISCONNECT,
+    DisconnectRequest, LOGINS, LoginRequest, LoginResponse, SESSIONS, SESSIONS_END, SessionRequest,
+    SessionResponse, TOKENS, TokenAnswer, TokenRequest, fingerprint,
 };
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Request, StatusCode};
@@ -155,6 +156,43 @@ impl Vault {
         };
         let body = serde_json::to_vec(&request).map_err(VaultError::Encode)?;
         self.send(SESSIONS_END, body).await.map(drop)
+    }
+
+    /// What the user of `session` has connected.
+    ///
+    /// # Errors
+    /// [`VaultError`].
+    pub(crate) async fn connections(
+        &self,
+        session: SessionId,
+    ) -> Result<Vec<Connection>, VaultError> {
+        let handle = self.handle(session).await?;
+        let response: ConnectionsResponse = self
+            .ask(CONNECTIONS, &ConnectionsRequest { handle })
+            .await?;
+        Ok(response.connections)
+    }
+
+    /// Takes back what the user of `session` has connected.
+    ///
+    /// # Errors
+    /// [`VaultError`].
+    pub(crate) async fn disconnect(
+        &self,
+        session: SessionId,
+        resource_server: &str,
+    ) -> Result<(), VaultError> {
+        for (index, delivery) in self.deliveries.iter().enumerate() {
+            if delivery.token.resource_server == resource_server {
+                self.tokens.remove(&(session, index));
+            }
+        }
+        let request = DisconnectRequest {
+            handle: self.handle(session).await?,
+            resource_server: resource_server.to_owned(),
+        };
+        let body = serde_json::to_vec(&request).map_err(VaultError::Encode)?;
+        self.send(DISCONNECT, body).await.map(drop)
     }
 
     /// The token of the delivery at `index`, for the user of `session`; another one than `rejected`.

@@ -121,10 +121,16 @@ async fn a_workload_gets_its_users_token_also_after_the_vault_was_replaced() {
     let browser = Browser::start().await;
     browser.open(&scene.app.url()).await;
     browser.press(ALICE).await;
-    browser.await_text("Allow").await;
-    browser.screenshot("vault-consent").await;
-    browser.press("Allow").await;
     let token = token_in(&browser.await_text("x-token-transfer").await);
+    browser
+        .open(&format!("{}/oauth2/connections", scene.app.url()))
+        .await;
+    let page = browser.await_text("Disconnect transfer").await;
+    assert!(
+        page.contains(ALICE) && page.contains("renewed by itself"),
+        "{page}"
+    );
+    browser.screenshot("connections").await;
 
     namespace.kubectl(&["delete", "pod", "tokens-tokenvault-0", "--wait=true"]);
     namespace.kubectl(&[

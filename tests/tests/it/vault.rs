@@ -443,6 +443,61 @@ async fn a_connection_is_shown_and_taken_back() {
 }
 
 #[tokio::test]
+async fn a_user_sees_and_takes_back_what_is_connected() {
+    let stage = setup().start().await;
+    let alice = stage.logged_in(ALICE).await;
+    let page = alice.open("/oauth2/connections").send().await;
+    assert_eq!(page.status, 200, "{page:?}");
+    let text = page.text();
+    assert!(
+        text.contains("Connected services") && text.contains(ALICE),
+        "{text}"
+    );
+    assert!(
+        text.contains("<h2>alcf</h2>") && text.contains(OTHER_SCOPE),
+        "{text}"
+    );
+    assert!(text.contains("Disconnect alcf"), "{text}");
+    let form = format!("disconnect={OTHER_SERVICE}");
+    // Another site cannot do it for the user.
+    let foreign = alice
+        .post("/oauth2/connections", form.clone())
+        .header("Sec-Fetch-Site", "cross-site")
+        .send()
+        .await;
+    assert_eq!(foreign.status, 403);
+    let done = alice.post("/oauth2/connections", form).send().await;
+    assert_eq!(
+        (done.status.as_u16(), &done.headers["location"]),
+        (303, &"/oauth2/connections".parse().unwrap())
+    );
+    let text = alice.open("/oauth2/connections").send().await.text();
+    assert!(
+        text.contains("Not connected") && !text.contains("Disconnect alcf"),
+        "{text}"
+    );
+    assert!(got(&alice).await.alcf.is_none());
+    // A stranger is asked to log in; without a vault there is no such page.
+    assert_eq!(
+        stage
+            .browser()
+            .get("/oauth2/connections")
+            .send()
+            .await
+            .status,
+        302
+    );
+    let without = Stage::start().await;
+    let page = without
+        .logged_in(ALICE)
+        .await
+        .get("/oauth2/connections")
+        .send()
+        .await;
+    assert_eq!(page.status, 404);
+}
+
+#[tokio::test]
 async fn a_code_is_redeemed_once() {
     let stage = setup().start().await;
     let code = "a code that somebody has seen";
