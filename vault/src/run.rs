@@ -10,6 +10,7 @@ use globus_auth_core::clock::SystemClock;
 use globus_auth_core::runtime::admin::{self, Health};
 use globus_auth_core::runtime::http_client::HttpClient;
 use globus_auth_core::runtime::key_source::KeySource;
+use globus_auth_core::runtime::telemetry::Chain;
 use globus_auth_core::runtime::tls_server::{self, ServedCertificate};
 use globus_auth_core::runtime::{certificate, shutdown, telemetry};
 use globus_auth_core::sidecar_config::LogLevel;
@@ -18,6 +19,7 @@ use globus_auth_core::vault_config::{FILE_NAME, Rotation as Configured, VaultCon
 use prometheus_client::registry::Registry;
 use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
+use zeroize::Zeroizing;
 
 use crate::app::{self, App};
 use crate::args::Args;
@@ -28,7 +30,7 @@ use crate::keyring::SecretKeys;
 use crate::progress::Rotation;
 use crate::refresher::{Issuer, Pressure, Refresher};
 use crate::schedule::KeepAlive;
-use crate::secrets::Secrets;
+use crate::secrets::{Secrets, SecretsError};
 use crate::store::Store;
 use crate::vault::Vault;
 
@@ -70,6 +72,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let refreshing = Arc::clone(&refresher);
     tokio::spawn(async move { refreshing.work(std::future::pending()).await });
 
+    tokio::spawn(follow_keys(args.keys, Arc::clone(&refresher)));
     let served = Arc::new(ServedCertificate::default());
     served.set(certificate_in(&args.certificate).await?);
     tokio::spawn(follow_certificate(args.certificate, Arc::clone(&served)));
@@ -173,8 +176,41 @@ async fn certificate_in(folder: &Path) -> anyhow::Result<rustls::sign::Certified
         String::from_utf8(bytes).with_context(|| format!("{name} is not PEM"))
     };
     let (chain, key) = (text("tls.crt").await?, text("tls.key").await?);
-    let key = zeroize::Zeroizing::new(key);
+    let key = Zeroizing::new(key);
     certificate::read(&chain, &key).context("the certificate cannot be used")
+}
+
+/// Takes over another key ring when the kubelet has brought it, and moves what is stored to its primary key.
+async fn follow_keys(path: std::path::PathBuf, refresher: Arc<Refresher>) {
+    let mut present = Zeroizing::new(tokio::fs::read(&path).await.unwrap_or_default());
+    loop {
+        let (store, secrets) = (refresher.store(), refresher.secrets());
+        match secrets.rewrap(store).await {
+            Ok(0) => {}
+            Ok(moved) => tracing::info!(moved, "stored tokens are under the primary key"),
+            Err(error) => {
+                tracing::warn!(error = %Chain(&error), "failed to move tokens to the primary key");
+            }
+        }
+        tokio::time::sleep(KEYS).await;
+        let newer = Zeroizing::new(tokio::fs::read(&path).await.unwrap_or_default());
+        if newer == present {
+            continue;
+        }
+        let taken = match SecretKeys::parse(&newer) {
+            Ok(keys) => secrets.reload(store, &keys).await,
+            Err(error) => Err(SecretsError::Keys(error)),
+        };
+        match taken {
+            Ok(()) => {
+                tracing::info!(keys = ?secrets.ring().ids().collect::<Vec<_>>(), "a new key ring is in force");
+                present = newer;
+            }
+            Err(error) => {
+                tracing::error!(error = %Chain(&error), "the key ring before stays in force");
+            }
+        }
+    }
 }
 
 /// Shows a renewed certificate when the kubelet has brought it.
@@ -207,3 +243,4 @@ impl Health for Serving {
 }
 
 const CERTIFICATE: Duration = Duration::from_mins(1);
+const KEYS: Duration = Duration::from_secs(10);

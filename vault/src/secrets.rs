@@ -7,7 +7,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::envelope::{self, Field, OpenError, SealError};
 use crate::grant::{Grant, SealedTokens};
-use crate::keyring::{BadKeys, KeyEncryption, KeyRing, Seed};
+use crate::keyring::{BadKeys, KeyEncryption, KeyId, KeyRing, Seed};
 use crate::store::{Store, StoreError};
 
 /// The key ring in force.
@@ -46,6 +46,41 @@ impl Secrets {
     /// The ring in force.
     pub fn ring(&self) -> Arc<KeyRing> {
         self.ring.load_full()
+    }
+
+    /// Brings what is stored under another key than the primary under that one. How many grants it moved; one
+    /// that somebody writes meanwhile is left to them, and to the next time.
+    ///
+    /// # Errors
+    /// [`SecretsError`]. A grant that does not open is left as it is.
+    pub async fn rewrap(&self, store: &Store) -> Result<u64, SecretsError> {
+        let mut moved = 0;
+        loop {
+            let ring = self.ring();
+            let primary = &ring.primary().id;
+            let stale = store.not_under(primary, BATCH).await;
+            let stale = stale.map_err(SecretsError::Store)?;
+            let before = moved;
+            for grant in stale {
+                let tokens =
+                    [Field::RefreshToken, Field::AccessToken].map(|field| self.open(&grant, field));
+                let [Ok(refresh), Ok(access)] = tokens else {
+                    tracing::error!(grant = grant.id, "the tokens of a grant do not open");
+                    continue;
+                };
+                let version = grant.progress.version;
+                let mut rewrapped = Grant {
+                    tokens: self.seal(&grant, refresh.as_ref(), access.as_ref())?,
+                    ..grant
+                };
+                rewrapped.progress.version += 1;
+                let replaced = store.replace(&rewrapped, version).await;
+                moved += u64::from(replaced.map_err(SecretsError::Store)?);
+            }
+            if moved == before {
+                return Ok(moved);
+            }
+        }
     }
 
     /// Seals the tokens of `grant`, all under one key.
@@ -98,30 +133,37 @@ impl Secrets {
 }
 
 async fn load(store: &Store, keys: &dyn KeyEncryption) -> Result<KeyRing, SecretsError> {
-    let mut seeds = store.seeds().await.map_err(SecretsError::Store)?;
+    let seeds = store.seeds().await.map_err(SecretsError::Store)?;
+    let is_known = |id: &KeyId| keys.ids().contains(id);
     // Before anything is written: what is there must open.
-    for (id, wrapped) in &seeds {
+    for (id, wrapped) in seeds.iter().filter(|(id, _)| is_known(id)) {
         drop(keys.unwrap(id, wrapped).map_err(SecretsError::Keys)?);
+    }
+    // A key that was taken out of the ring may go if nothing needs it any more.
+    for (id, _) in seeds.iter().filter(|(id, _)| !is_known(id)) {
+        if !store.retire_seed(id).await.map_err(SecretsError::Store)? {
+            return Err(SecretsError::Keys(BadKeys::Missing { id: id.clone() }));
+        }
+        tracing::info!(key = id.as_str(), "a key was retired");
     }
     let missing = keys
         .ids()
         .iter()
         .filter(|id| !seeds.iter().any(|(known, _)| known == *id));
-    let mut is_changed = false;
     for id in missing {
         let wrapped = Seed::random(keys, id).map_err(SecretsError::Keys)?;
         store
             .add_seed(id, wrapped)
             .await
             .map_err(SecretsError::Store)?;
-        is_changed = true;
     }
-    if is_changed {
-        // Another replica may have been first.
-        seeds = store.seeds().await.map_err(SecretsError::Store)?;
-    }
+    // Another replica may have been first.
+    let seeds = store.seeds().await.map_err(SecretsError::Store)?;
     KeyRing::unwrap(keys, &seeds).map_err(SecretsError::Keys)
 }
+
+/// So many grants at a time are in memory.
+const BATCH: u32 = 100;
 
 /// Why secrets cannot be sealed or opened.
 #[derive(Debug, thiserror::Error)]
@@ -138,4 +180,87 @@ pub enum SecretsError {
     /// The database does not answer.
     #[error("failed to read the keys of the database")]
     Store(#[source] StoreError),
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::keyring::SecretKeys;
+    use crate::keyring::tests::keys_json;
+    use crate::store::tests::{Database, grant, scratch_in};
+
+    fn keys(primary: &str, all: &[(&str, u8)]) -> SecretKeys {
+        SecretKeys::parse(&keys_json(primary, all)).unwrap()
+    }
+
+    /// Add, promote, move what is there, retire: no step loses what was stored before.
+    #[rstest]
+    #[tokio::test]
+    async fn keys_rotate_while_everything_stays_readable(
+        #[values(Database::SQLite, Database::PostgreSQL)] database: Database,
+    ) {
+        let (store, _folder) = scratch_in(database, "rotation").await;
+        let (one, two) = (("k1", 1), ("k2", 2));
+        let secrets = Secrets::open_store(&store, &keys("k1", &[one]))
+            .await
+            .unwrap();
+        for n in 0..250 {
+            let mut row = grant("ml/app", &n.to_string(), "r");
+            let (refresh, access) = (format!("rt-{n}").into(), format!("at-{n}").into());
+            row.tokens = secrets.seal(&row, Some(&refresh), Some(&access)).unwrap();
+            store.insert(&row).await.unwrap();
+        }
+        secrets
+            .reload(&store, &keys("k1", &[one, two]))
+            .await
+            .unwrap();
+        assert_eq!(secrets.rewrap(&store).await.unwrap(), 0);
+        secrets
+            .reload(&store, &keys("k2", &[one, two]))
+            .await
+            .unwrap();
+        // Too early: everything is under k1 still.
+        let early = secrets
+            .reload(&store, &keys("k2", &[two]))
+            .await
+            .unwrap_err();
+        assert!(matches!(early, SecretsError::Keys(BadKeys::Missing { .. })));
+        assert_eq!(secrets.rewrap(&store).await.unwrap(), 250);
+        secrets.reload(&store, &keys("k2", &[two])).await.unwrap();
+        assert_eq!(store.seeds().await.unwrap().len(), 1);
+        for n in 0..250 {
+            let row = store
+                .grant(&format!("ml/app-{n}-r"))
+                .await
+                .unwrap()
+                .unwrap();
+            let opened = secrets.open(&row, Field::RefreshToken).unwrap().unwrap();
+            assert_eq!(opened.expose_secret(), format!("rt-{n}"));
+            assert_eq!(row.tokens.key_id, "k2");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_does_not_open_is_left_and_keeps_its_key_from_being_retired() {
+        let (store, _folder) = scratch_in(Database::SQLite, "rotation-corrupt").await;
+        let secrets = Secrets::open_store(&store, &keys("k1", &[("k1", 1)]))
+            .await
+            .unwrap();
+        let row = grant("ml/app", "alice", "r");
+        store.insert(&row).await.unwrap();
+        secrets
+            .reload(&store, &keys("k2", &[("k1", 1), ("k2", 2)]))
+            .await
+            .unwrap();
+        assert_eq!(secrets.rewrap(&store).await.unwrap(), 0);
+        assert_eq!(store.grant(&row.id).await.unwrap(), Some(row));
+        assert!(
+            secrets
+                .reload(&store, &keys("k2", &[("k2", 2)]))
+                .await
+                .is_err()
+        );
+    }
 }

@@ -118,6 +118,21 @@ impl Store {
         Ok(())
     }
 
+    /// Removes a seed under which nothing is stored. Whether it did.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn retire_seed(&self, id: &KeyId) -> Result<bool, StoreError> {
+        let removed = sqlx::query(
+            "DELETE FROM seeds WHERE id = $1 AND NOT EXISTS (SELECT 1 FROM grants WHERE key_id = $1)",
+        )
+        .bind(id.as_str().to_owned())
+        .execute(&self.pool)
+        .await
+        .map_err(StoreError::Query)?;
+        Ok(removed.rows_affected() == 1)
+    }
+
     /// The grant of this id.
     ///
     /// # Errors
