@@ -47,6 +47,10 @@ mutants: ## Change what decides, one thing at a time, and expect a test to notic
 fuzz: ## Send made-up cookies, tokens, addresses, paths and headers to what reads them (CASES=1000000 for longer)
 	@PROPTEST_CASES=$(or $(CASES),100000) cargo test --workspace -- fuzz::
 
+.PHONY: outage
+outage: ## Let an issuer be down for an hour while 100,000 grants become due, and see all recover (the hour is simulated)
+	@GRANTS=$(or $(GRANTS),100000) cargo test --quiet --profile load --package globus-auth-vault -- outage --nocapture
+
 .PHONY: soak
 soak: ## Abuse a sidecar for a quarter of an hour, and see what is left (ARGS="--minutes 60" for longer)
 	@cargo build --quiet --release --locked --package globus-auth-sidecar --bin globus-auth-sidecar

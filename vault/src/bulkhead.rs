@@ -67,7 +67,7 @@ impl Bulkhead {
             }
             Breaker::Closed(_) => {}
         }
-        let interval = Duration::from_secs(1) / self.limits.per_second.max(1);
+        let interval = self.interval();
         let burst = interval.saturating_mul(self.limits.burst.max(1));
         let full_at = self.full_at.max(now).saturating_add(interval);
         let allowed_at = full_at.saturating_sub(burst);
@@ -76,6 +76,32 @@ impl Bulkhead {
         }
         self.full_at = full_at;
         Permit::Granted
+    }
+
+    /// How many requests may go that nobody waits for. They leave half of the bucket to those for whom a user
+    /// waits; while the issuer is broken, one in a while tries it.
+    pub fn spare(&self, now: Moment) -> u32 {
+        match self.breaker {
+            Breaker::Open { until, .. } | Breaker::Trying { until, .. } => u32::from(now >= until),
+            Breaker::Closed(_) => {
+                let interval = self.interval();
+                let burst = self.limits.burst.max(1);
+                let taken = self.full_at.saturating_sub(now).div_duration_f64(interval);
+                let free = f64::from(burst) - taken - f64::from(burst / 2);
+                // Negative becomes 0, and there is no more than the burst.
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    clippy::cast_sign_loss,
+                    reason = "saturates"
+                )]
+                let free = free as u32;
+                free
+            }
+        }
+    }
+
+    fn interval(&self) -> Duration {
+        Duration::from_secs(1) / self.limits.per_second.max(1)
     }
 
     /// The issuer answered: whatever it said, it works.
@@ -143,6 +169,25 @@ mod tests {
         assert_eq!(bulkhead.take(at(100)), Permit::Granted);
         let in_a_minute = (101..=60_100).filter(|ms| bulkhead.take(at(*ms)) == Permit::Granted);
         assert_eq!(in_a_minute.count(), 600);
+    }
+
+    #[test]
+    fn what_nobody_waits_for_leaves_half_of_the_bucket() {
+        let mut bulkhead = Bulkhead::new(Limits {
+            per_second: 10,
+            burst: 20,
+        });
+        for expected in (0..10).rev() {
+            assert_eq!(bulkhead.spare(at(0)), expected + 1);
+            assert_eq!(bulkhead.take(at(0)), Permit::Granted);
+        }
+        assert_eq!(bulkhead.spare(at(0)), 0);
+        assert_eq!(bulkhead.take(at(0)), Permit::Granted);
+        assert_eq!(bulkhead.spare(at(150)), 0);
+        assert_eq!(bulkhead.spare(at(200)), 1);
+        (0..FAILURES).for_each(|_| bulkhead.failed(at(200)));
+        assert_eq!(bulkhead.spare(at(5_199)), 0);
+        assert_eq!(bulkhead.spare(at(5_200)), 1);
     }
 
     #[test]

@@ -9,7 +9,7 @@
 //!
 //! Whoever waits for a refresh that somebody else has claimed reads the row until it has changed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ use globus_auth_core::runtime::telemetry::Chain;
 use parking_lot::Mutex;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 
 use crate::answer::{Problem, TokenSet};
 use crate::bulkhead::{Bulkhead, Limits, Permit};
@@ -47,6 +48,10 @@ pub struct Issuer {
     pub keep_alive: KeepAlive,
     bulkhead: Mutex<Bulkhead>,
     places: Semaphore,
+    /// What was due when the store was last asked, in turn. So a crowd is not counted again for each of it.
+    backlog: Mutex<VecDeque<String>>,
+    /// How much of a crowd is taken from the store at a time: what the bucket gives in ten seconds.
+    batch: u32,
 }
 
 impl std::fmt::Debug for Issuer {
@@ -81,6 +86,8 @@ impl Issuer {
             keep_alive,
             bulkhead: Mutex::new(Bulkhead::new(pressure.limits)),
             places: Semaphore::new(usize::try_from(pressure.at_once).unwrap_or(1).max(1)),
+            backlog: Mutex::default(),
+            batch: pressure.limits.per_second.saturating_mul(10).max(1),
         }
     }
 
@@ -264,7 +271,9 @@ impl Refresher {
             return Some(Err(RefreshError::Unavailable));
         };
         if let Permit::NotBefore(_) = issuer.permit(self.now()) {
-            return Some(Err(RefreshError::Unavailable));
+            // An empty bucket fills while the caller has patience; a broken issuer does not mend so soon.
+            let is_broken = !issuer.bulkhead.lock().is_closed();
+            return is_broken.then_some(Err(RefreshError::Unavailable));
         }
         failpoint::reach(Step::Claim);
         let mut claimed = grant.clone();
@@ -483,54 +492,53 @@ impl Refresher {
         self.give_up(grant, Reason::Corrupt).await
     }
 
-    /// Refreshes what is due until `stop`.
+    /// Refreshes what is due, until `stop`.
     pub async fn work(self: &Arc<Self>, stop: impl Future<Output = ()>) {
-        let rounds = async {
+        let rounds = self.issuers.iter().map(|issuer| async move {
             loop {
-                for issuer in &self.issuers {
-                    self.round(issuer).await;
-                }
-                tokio::time::sleep(ROUND).await;
+                let begun = self.round(issuer).await.len();
+                tokio::time::sleep(if begun == 0 { ROUND } else { POLL }).await;
             }
-        };
+        });
         tokio::select! {
-            () = rounds => {}
+            _never = futures_util::future::join_all(rounds) => {}
             () = stop => {}
         }
     }
 
-    /// Begins what is due at one issuer, as much as its bucket has. How much was begun.
-    pub async fn round(self: &Arc<Self>, issuer: &Issuer) -> usize {
+    /// Begins what is due at one issuer, as much as its bucket can spare.
+    pub async fn round(self: &Arc<Self>, issuer: &Issuer) -> Vec<JoinHandle<()>> {
         let now = self.now();
-        if !issuer.bulkhead.lock().is_closed() {
-            // One is enough to learn whether it works again.
-            return self.begin(issuer, now, 1).await;
+        let spare = issuer.bulkhead.lock().spare(now);
+        let spare = usize::try_from(spare).unwrap_or(usize::MAX);
+        let room = spare.min(issuer.places.available_permits());
+        if room == 0 {
+            return Vec::new();
         }
-        let free = issuer.places.available_permits();
-        self.begin(issuer, now, u32::try_from(free).unwrap_or(u32::MAX))
-            .await
+        if issuer.backlog.lock().is_empty() {
+            match self.store.due(&issuer.issuer, now, issuer.batch).await {
+                Ok(due) => *issuer.backlog.lock() = due.into(),
+                Err(error) => {
+                    tracing::warn!(error = %Chain(&error), "failed to look for what is due");
+                }
+            }
+        }
+        let mut backlog = issuer.backlog.lock();
+        let room = room.min(backlog.len());
+        let due = backlog.drain(..room);
+        due.map(|id| tokio::spawn(Arc::clone(self).refresh_due(id)))
+            .collect()
     }
 
-    async fn begin(self: &Arc<Self>, issuer: &Issuer, now: Moment, limit: u32) -> usize {
-        let due = match self.store.due(&issuer.issuer, now, limit).await {
-            Ok(due) => due,
-            Err(error) => {
-                tracing::warn!(error = %Chain(&error), "failed to look for what is due");
-                return 0;
-            }
+    /// Refreshes a grant, unless somebody has done it since it was found.
+    async fn refresh_due(self: Arc<Self>, id: String) {
+        let Ok(Some(grant)) = self.store.grant(&id).await else {
+            return;
         };
-        let begun = due.len();
-        for id in due {
-            let this = Arc::clone(self);
-            tokio::spawn(async move {
-                let Ok(Some(grant)) = this.store.grant(&id).await else {
-                    return;
-                };
-                // What becomes of it is in the row and in the log.
-                let _known = this.refresh(&id, grant.access_expires_at).await;
-            });
+        if grant.due_at.is_some_and(|due_at| due_at <= self.now()) {
+            // What becomes of it is in the row and in the log.
+            let _known = self.refresh(&id, grant.access_expires_at).await;
         }
-        begun
     }
 }
 

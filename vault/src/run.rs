@@ -243,4 +243,4 @@ impl Health for Serving {
 }
 
 const CERTIFICATE: Duration = Duration::from_mins(1);
-const KEYS: Duration = Duration::from_secs(10);
+const KEYS: Duration = Duration::from_secs(2);

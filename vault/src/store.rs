@@ -197,6 +197,21 @@ impl Store {
         Ok(added.rows_affected() == 1)
     }
 
+    /// Adds grants whose owners have none, all or none of them. How many were added.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn insert_all(&self, grants: &[Grant]) -> Result<u64, StoreError> {
+        let mut transaction = self.pool.begin().await.map_err(StoreError::Query)?;
+        let mut added = 0;
+        for grant in grants {
+            let one = bind(sqlx::query(INSERT), grant).execute(&mut *transaction);
+            added += one.await.map_err(StoreError::Query)?.rows_affected();
+        }
+        transaction.commit().await.map_err(StoreError::Query)?;
+        Ok(added)
+    }
+
     /// Writes a grant in place of its version `from`. Whether that version was still there.
     ///
     /// # Errors

@@ -27,6 +27,7 @@ mod folder;
 mod form;
 mod jar;
 mod log;
+pub mod postgresql;
 pub mod scripted;
 pub mod secrets;
 pub mod sidecar;

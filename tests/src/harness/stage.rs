@@ -55,6 +55,7 @@ pub struct Setup {
     wait_until_ready: bool,
     tokens: Option<Tokens>,
     change_vault: Option<ChangeVault>,
+    vault_database: Option<String>,
 }
 
 /// Makes what the workload gets, once it is known where things are.
@@ -99,6 +100,7 @@ impl Default for Setup {
             wait_until_ready: true,
             tokens: None,
             change_vault: None,
+            vault_database: None,
         }
     }
 }
@@ -164,6 +166,13 @@ impl Setup {
         self
     }
 
+    /// Puts what the vault keeps into another database than a file of its own.
+    #[must_use]
+    pub fn vault_database(mut self, url: String) -> Self {
+        self.vault_database = Some(url);
+        self
+    }
+
     /// Does not wait until the sidecar is ready.
     #[must_use]
     pub fn maybe_unready(mut self) -> Self {
@@ -197,7 +206,7 @@ impl Setup {
             if let Some(change) = self.change_vault {
                 change(&mut vault_config);
             }
-            let started = Vault::start(&vault_config, secrets.clone()).await;
+            let started = Vault::start(&vault_config, secrets.clone(), self.vault_database).await;
             let token = started.identity_token(vault::POD);
             options.extend(["--vault-token".to_owned(), token]);
             options.extend(["--outbound-port".to_owned(), "0".to_owned()]);

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 
 use axum::routing::post;
 use axum::{Json, Router};
@@ -35,7 +36,7 @@ const NAME: &str = "alcf";
 pub struct Vault {
     child: Child,
     log: Log,
-    folder: Files,
+    folder: Arc<Files>,
     address: SocketAddr,
     api_server: SocketAddr,
     authority: String,
@@ -112,23 +113,14 @@ impl Pod {
 }
 
 impl Vault {
-    /// Starts a vault with a database of its own.
+    /// Starts a vault with a database that is told, or one in a file.
     ///
     /// # Panics
     /// If it does not serve.
-    pub async fn start(config: &VaultConfig, secrets: Secrets) -> Self {
-        let folder = Files::new();
-        let database = format!("sqlite:{}", folder.0.join("vault.db").display());
-        Self::start_with(config, secrets, folder, database, None).await
-    }
-
-    async fn start_with(
-        config: &VaultConfig,
-        secrets: Secrets,
-        folder: Files,
-        database: String,
-        dies_before: Option<&str>,
-    ) -> Self {
+    pub async fn start(config: &VaultConfig, secrets: Secrets, database: Option<String>) -> Self {
+        let folder = Arc::new(Files::new());
+        let database =
+            database.unwrap_or_else(|| format!("sqlite:{}", folder.0.join("vault.db").display()));
         let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]);
         let made = made.expect("a certificate can be made");
         let authority = made.cert.pem();
@@ -138,11 +130,9 @@ impl Vault {
         folder.write("tls/tls.key", made.signing_key.serialize_pem().as_bytes());
         folder.write("account/ca.crt", authority.as_bytes());
         folder.write("account/token", b"the vault's own token");
-        if !folder.0.join("keyring.json").exists() {
-            folder.write("keyring.json", &keyring(&secrets));
-        }
+        folder.write("keyring.json", &keyring(&secrets));
         let api_server = api_server(&authority, &made.signing_key.serialize_pem()).await;
-        let (child, log) = spawn(&folder.0, api_server, &database, dies_before);
+        let (child, log) = spawn(&folder.0, api_server, &database, None);
         let address = serving(&log).await;
         Self {
             child,
@@ -154,6 +144,49 @@ impl Vault {
             secrets,
             database,
         }
+    }
+
+    /// Starts another one beside it, with the same database.
+    ///
+    /// # Panics
+    /// If it does not serve.
+    pub async fn replica(&self) -> Self {
+        let (child, log) = spawn(&self.folder.0, self.api_server, &self.database, None);
+        let address = serving(&log).await;
+        Self {
+            child,
+            log,
+            folder: Arc::clone(&self.folder),
+            address,
+            api_server: self.api_server,
+            authority: self.authority.clone(),
+            secrets: self.secrets.clone(),
+            database: self.database.clone(),
+        }
+    }
+
+    /// Writes another key ring, as the kubelet does.
+    ///
+    /// # Panics
+    /// If it cannot be written.
+    pub fn set_keys(&self, keyring: &[u8]) {
+        self.folder.write("keyring.new", keyring);
+        let path = |name| self.folder.0.join(name);
+        std::fs::rename(path("keyring.new"), path("keyring.json")).expect("a file is renamed");
+    }
+
+    /// The key ring that it was started with, or the last one that was set.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn keys(&self) -> Value {
+        let text = std::fs::read(self.folder.0.join("keyring.json")).expect("a key ring");
+        serde_json::from_slice(&text).expect("a key ring is JSON")
+    }
+
+    /// Waits until it has logged `message`.
+    pub async fn logged(&self, message: &str) -> Value {
+        eventually(message, async || self.log.find(message)).await
     }
 
     /// The file with the token of a pod, as the kubelet projects it.
@@ -325,13 +358,21 @@ fn eprint(lines: &[String]) {
 /// # Panics
 /// Without randomness.
 pub fn keyring(secrets: &Secrets) -> Vec<u8> {
+    json!({"primary": "k1", "keys": [key("k1", secrets)]})
+        .to_string()
+        .into_bytes()
+}
+
+/// A random key, as a key ring has it.
+///
+/// # Panics
+/// Without randomness.
+pub fn key(id: &str, secrets: &Secrets) -> Value {
     let mut key = [0; 32];
     aws_lc_rs::rand::fill(&mut key).expect("the operating system has randomness");
     let key = STANDARD.encode(key);
     secrets.add(&key);
-    json!({"primary": "k1", "keys": [{"id": "k1", "key": key}]})
-        .to_string()
-        .into_bytes()
+    json!({"id": id, "key": key})
 }
 
 fn spawn(
@@ -375,14 +416,14 @@ async fn api_server(certificate: &str, key: &str) -> SocketAddr {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
     let listener = listener.expect("a free port");
     let address = listener.local_addr().expect("an address");
-    let served = std::sync::Arc::new(ServedCertificate::default());
+    let served = Arc::new(ServedCertificate::default());
     let pair = globus_auth_core::runtime::certificate::read(certificate, key);
     served.set(pair.expect("a certificate"));
     let router = Router::new().route(
         "/apis/authentication.k8s.io/v1/tokenreviews",
         post(async |Json(review): Json<Value>| Json(reviewed(&review))),
     );
-    let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     tokio::spawn(tls_server::serve(
         listener,
         router,

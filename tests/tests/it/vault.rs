@@ -16,13 +16,13 @@ use globus_auth_tests::globus::config::{ResourceServer, Scope};
 use globus_auth_tests::harness::secrets::Secrets;
 use globus_auth_tests::harness::sidecar::{CLIENT_ID, EXTERNAL_URL};
 use globus_auth_tests::harness::stage::{ALICE, CAROL, OTHER_SCOPE, OTHER_SERVICE};
-use globus_auth_tests::harness::vault::{POD, Pod, keyring};
+use globus_auth_tests::harness::vault::{POD, Pod, key, keyring};
 use globus_auth_tests::harness::wire::Wire;
-use globus_auth_tests::harness::{Browser, Setup, Stage, eventually};
+use globus_auth_tests::harness::{Browser, Setup, Stage, eventually, postgresql};
 use http::StatusCode;
 use rstest::rstest;
 use secrecy::ExposeSecret;
-use serde_json::Value;
+use serde_json::{Value, json};
 use url::Url;
 
 const FLOWS: &str = "flows.globus.org";
@@ -557,17 +557,13 @@ async fn no_token_is_in_the_database_and_a_wrong_key_changes_nothing() {
     assert!(token_for(&stage, POD, &handle, OTHER_SERVICE).await.is_ok());
 }
 
-/// `kill -9` between every two steps of a refresh, for every way in which an issuer treats the token.
-#[rstest]
-#[tokio::test]
-async fn dying_at_any_step_loses_no_token_that_the_issuer_would_still_take(
-    #[values("claim", "redeem", "store", "stored")] step: &str,
-    #[values(None, Some(0), Some(300))] grace: Option<u32>,
-) {
+/// A stage at whose vault somebody has a token, of which the resource server will hear no more; and what
+/// asks for another.
+async fn rejected_token(setup: Setup, grace: Option<u32>) -> (Stage, TokenRequest, String) {
     let rotation = grace.map_or(Rotation::Never, |grace_seconds| Rotation::Rotates {
         grace_seconds,
     });
-    let mut stage = setup()
+    let stage = setup
         .globus(|globus| globus_auth_tests::globus::Config {
             rotate_refresh_tokens: grace.is_some(),
             refresh_token_grace_seconds: grace.unwrap_or_default(),
@@ -590,24 +586,28 @@ async fn dying_at_any_step_loses_no_token_that_the_issuer_would_still_take(
         scopes: vec![],
         rejected: Some(fingerprint(&first.access_token)),
     };
-    stage.vault.as_mut().unwrap().restart(Some(step)).await;
-    stage.vault().send_and_forget(POD, TOKENS, &request).await;
-    stage.vault.as_mut().unwrap().died().await;
-    stage.vault.as_mut().unwrap().restart(None).await;
-    let answer: TokenAnswer = eventually("an answer after the death", async || {
-        stage.vault().ask(POD, TOKENS, &request).await.ok()
-    })
-    .await;
+    (
+        stage,
+        request,
+        first.access_token.expose_secret().to_owned(),
+    )
+}
+
+/// What must come after a process has died before `step`.
+fn assert_outcome(
+    stage: &Stage,
+    answer: &TokenAnswer,
+    first: &str,
+    step: &str,
+    grace: Option<u32>,
+) {
     // The token is spent, and nobody knows, where the process died between sending it and storing what
     // came; where it died before sending, nobody knows that it was not sent.
     let is_lost = grace == Some(0) && matches!(step, "redeem" | "store");
     match answer {
         TokenAnswer::Token(token) => {
-            assert!(!is_lost);
-            assert_ne!(
-                token.access_token.expose_secret(),
-                first.access_token.expose_secret()
-            );
+            assert!(!is_lost, "{step} {grace:?}");
+            assert_ne!(token.access_token.expose_secret(), first);
         }
         TokenAnswer::ReauthenticationRequired { .. } => assert!(is_lost, "{step} {grace:?}"),
     }
@@ -622,4 +622,106 @@ async fn dying_at_any_step_loses_no_token_that_the_issuer_would_still_take(
             reason.contains("used before")
         });
     assert_eq!(refused.count(), 0);
+}
+
+/// `kill -9` between every two steps of a refresh, for every way in which an issuer treats the token.
+#[rstest]
+#[tokio::test]
+async fn dying_at_any_step_loses_no_token_that_the_issuer_would_still_take(
+    #[values("claim", "redeem", "store", "stored")] step: &str,
+    #[values(None, Some(0), Some(300))] grace: Option<u32>,
+) {
+    let (mut stage, request, first) = rejected_token(setup(), grace).await;
+    stage.vault.as_mut().unwrap().restart(Some(step)).await;
+    stage.vault().send_and_forget(POD, TOKENS, &request).await;
+    stage.vault.as_mut().unwrap().died().await;
+    stage.vault.as_mut().unwrap().restart(None).await;
+    let answer: TokenAnswer = eventually("an answer after the death", async || {
+        stage.vault().ask(POD, TOKENS, &request).await.ok()
+    })
+    .await;
+    assert_outcome(&stage, &answer, &first, step, grace);
+}
+
+/// The same where two other replicas go on: they wait until the dead one's lease has ended.
+#[rstest]
+#[tokio::test]
+async fn the_replicas_of_one_that_died_lose_no_token_that_the_issuer_would_still_take(
+    #[values(None, Some(0), Some(300))] grace: Option<u32>,
+) {
+    let deaths = ["claim", "redeem", "store", "stored"].map(|step| async move {
+        let setup = setup().vault_database(postgresql::database());
+        let (mut stage, request, first) = rejected_token(setup, grace).await;
+        let others = [stage.vault().replica().await, stage.vault().replica().await];
+        stage.vault.as_mut().unwrap().restart(Some(step)).await;
+        stage.vault().send_and_forget(POD, TOKENS, &request).await;
+        stage.vault.as_mut().unwrap().died().await;
+        let answers = others.each_ref().map(|replica| {
+            eventually("an answer of another replica", async || {
+                replica.ask::<TokenAnswer>(POD, TOKENS, &request).await.ok()
+            })
+        });
+        let answers = futures_util::future::join_all(answers).await;
+        for answer in &answers {
+            assert_outcome(&stage, answer, &first, step, grace);
+        }
+        let tokens = answers.iter().filter_map(|answer| match answer {
+            TokenAnswer::Token(token) => Some(token.access_token.expose_secret()),
+            TokenAnswer::ReauthenticationRequired { .. } => None,
+        });
+        let tokens: std::collections::BTreeSet<&str> = tokens.collect();
+        assert!(
+            tokens.len() < 2,
+            "{step} {grace:?}: two replicas have two tokens"
+        );
+    });
+    futures_util::future::join_all(deaths).await;
+}
+
+/// Scenario 40: add, promote, take out, while tokens are asked for all the time.
+#[tokio::test]
+async fn keys_change_under_load_and_no_request_fails() {
+    let (stage, request, _) = rejected_token(setup(), None).await;
+    let secrets = Secrets::default();
+    let one = stage.vault().keys()["keys"][0].clone();
+    let two = key("k2", &secrets);
+    let rings = [
+        json!({"primary": "k1", "keys": [&one, &two]}),
+        json!({"primary": "k2", "keys": [&one, &two]}),
+        json!({"primary": "k2", "keys": [&two]}),
+    ];
+    let steps = async {
+        for (ring, said) in rings.iter().zip([
+            "a new key ring is in force",
+            "stored tokens are under the primary key",
+            "a key was retired",
+        ]) {
+            stage.vault().set_keys(ring.to_string().as_bytes());
+            stage.vault().logged(said).await;
+        }
+    };
+    let mut asked = 0;
+    let load = async {
+        loop {
+            let answer: Result<TokenAnswer, _> = stage.vault().ask(POD, TOKENS, &request).await;
+            assert!(matches!(answer, Ok(TokenAnswer::Token(_))), "{answer:?}");
+            asked += 1;
+        }
+    };
+    tokio::select! {
+        () = steps => {}
+        () = load => {}
+    }
+    assert!(asked > 100, "{asked}");
+    let database = String::from_utf8_lossy(&stage.vault().database()).into_owned();
+    assert!(database.contains("k2"));
+    let mut stage = stage;
+    let old = json!({"primary": "k1", "keys": [&one]});
+    let said = stage
+        .vault
+        .as_mut()
+        .unwrap()
+        .refuses_to_start_with(old.to_string().as_bytes())
+        .await;
+    assert!(said.contains("k2"), "{said}");
 }

@@ -1,7 +1,7 @@
 //! A PostgreSQL of the tests' own: on a Unix socket in a folder, and gone when the tests are.
 
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 
@@ -44,16 +44,7 @@ fn server() -> &'static Server {
         let folder = std::env::temp_dir().join(format!("globus-auth-pg-{}", std::process::id()));
         drop(std::fs::remove_dir_all(&folder));
         std::fs::create_dir_all(&folder).unwrap();
-        // PostgreSQL does not run as root.
-        let is_root = std::os::unix::fs::chown(&folder, Some(NOBODY), Some(NOBODY)).is_ok();
-        let mut command = Command::new(if is_root { "setpriv" } else { "env" });
-        if is_root {
-            let nobody = NOBODY.to_string();
-            command.args(["--reuid", &nobody, "--regid", &nobody, "--clear-groups"]);
-        }
-        let mut shell = command
-            .args(["sh", "-c", SCRIPT, "sh"])
-            .arg(programs())
+        let mut shell = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.ci/postgresql"))
             .arg(&folder)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -68,26 +59,3 @@ fn server() -> &'static Server {
         }
     })
 }
-
-/// Debian keeps the programs of each version apart.
-fn programs() -> PathBuf {
-    let versions = std::fs::read_dir("/usr/lib/postgresql");
-    let versions = versions.expect("PostgreSQL is installed: run .ci/setup postgresql");
-    let newest = versions.flatten().map(|version| version.path()).max();
-    newest
-        .expect("a version of PostgreSQL")
-        .join(Path::new("bin"))
-}
-
-/// Its data need not outlive it. It stops when nobody holds the shell's input any more.
-const SCRIPT: &str = r#"
-"$1/initdb" --pgdata "$2/data" --username postgres --auth trust --no-sync >/dev/null || exit
-"$1/postgres" -D "$2/data" -k "$2" -c listen_addresses= -c fsync=off -c max_connections=400 >"$2/log" 2>&1 </dev/null &
-until "$1/pg_isready" --quiet --host "$2"; do :; done
-echo ready
-cat >/dev/null
-kill -INT $!
-wait
-rm -rf "$2"
-"#;
-const NOBODY: u32 = 65_534;
