@@ -9,7 +9,7 @@
 //! | who somebody is | [`identity`], [`email`] |
 //! | what a browser carries | [`session`], [`transaction`], sealed by [`sealer`] |
 //! | what operator and sidecar tell each other | [`sidecar_config`], [`probe`], [`report`], [`ended`] |
-//! | what the vault is told and asked | [`vault_config`], [`vault_api`] |
+//! | what the vault is told and asked, and says of itself | [`vault_config`], [`vault_api`], [`vault_status`] |
 //! | what programs tell each other about a request | [`trace_context`] |
 //! | addresses, time, randomness | [`url`], [`clock`], [`random`] |
 
@@ -31,6 +31,7 @@ pub mod transaction;
 pub mod url;
 pub mod vault_api;
 pub mod vault_config;
+pub mod vault_status;
 
 #[cfg(test)]
 mod fuzz;

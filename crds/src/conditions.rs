@@ -14,6 +14,10 @@ pub mod types {
     pub const AVAILABLE: &str = "Available";
     /// Of a vault: the encryption key is there, and can be used.
     pub const KEYRING_HEALTHY: &str = "KeyringHealthy";
+    /// Of a vault: its database answers.
+    pub const STORAGE_READY: &str = "StorageReady";
+    /// Of a vault: its issuers answer.
+    pub const ISSUERS_REACHABLE: &str = "IssuersReachable";
     /// The vault of `vaultRef` serves, and the proxy may use it.
     pub const VAULT_CONNECTED: &str = "VaultConnected";
     /// The workload cannot be reached beside the sidecar.
@@ -57,6 +61,10 @@ pub mod reasons {
     pub const NOT_REPORTED: &str = "NotReported";
     /// Pods that the selector matches have no sidecar.
     pub const PODS_NOT_INJECTED: &str = "PodsNotInjected";
+    /// An issuer does not answer now.
+    pub const ISSUER_UNREACHABLE: &str = "IssuerUnreachable";
+    /// The database of a vault does not answer.
+    pub const STORAGE_UNAVAILABLE: &str = "StorageUnavailable";
     /// The encryption key of a vault is gone, although it was used before.
     pub const KEYRING_LOST: &str = "KeyringLost";
     /// The proxy's client is none of the vault's.

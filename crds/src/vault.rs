@@ -1,6 +1,6 @@
 //! `TokenVault`: keeps users' OAuth tokens for workloads.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -31,6 +31,12 @@ use crate::proxy::{ProviderType, SecretReference};
         name = "Reason",
         type_ = "string",
         json_path = r#".status.conditions[?(@.type=="Ready")].reason"#
+    ),
+    printcolumn(name = "Active", type_ = "integer", json_path = ".status.grants.active"),
+    printcolumn(
+        name = "Need user",
+        type_ = "integer",
+        json_path = ".status.grants.needsReauthentication"
     ),
     printcolumn(name = "Storage", type_ = "string", json_path = ".spec.storage.type"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
@@ -68,6 +74,10 @@ pub struct TokenVaultSpec {
     /// When tokens are refreshed, and how hard issuers are pressed.
     #[serde(default)]
     pub refresh: Refresh,
+
+    /// When the encryption key is changed.
+    #[serde(default)]
+    pub encryption: Encryption,
 
     /// What happens to the volume and the encryption key when this resource is deleted. `Retain` (default):
     /// they stay, and a vault of the same name goes on with them. `Delete`: they go, and with them every
@@ -225,6 +235,36 @@ impl Default for Refresh {
     }
 }
 
+/// When the encryption key is changed. The operator adds a key, waits until every replica has it, makes it
+/// the primary, waits until everything is stored under it, and takes the old one out; nothing stops meanwhile.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Encryption {
+    /// A key is replaced after so many days; 0 never does. Default: 90.
+    #[serde(default = "ninety")]
+    #[schemars(range(min = 0, max = 3650))]
+    pub rotation_period_days: i32,
+    /// For so many days after its last use a replaced key stays in the key ring, because older backups of the
+    /// database need it. Default: 30.
+    #[serde(default = "thirty")]
+    #[schemars(range(min = 0, max = 3650))]
+    pub retain_days: i32,
+    /// A key that was last changed before this moment is replaced now. To replace a key that somebody may
+    /// have seen, set it to the present time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replace_keys_before: Option<Time>,
+}
+
+impl Default for Encryption {
+    fn default() -> Self {
+        Self {
+            rotation_period_days: ninety(),
+            retain_days: thirty(),
+            replace_keys_before: None,
+        }
+    }
+}
+
 /// What happens to tokens when the resource goes.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[expect(missing_docs, reason = "the field says what they mean")]
@@ -251,10 +291,43 @@ pub struct TokenVaultStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub clients: Vec<Client>,
-    /// Ready, ConfigValid, CredentialsResolved, KeyringHealthy and Available.
+    /// The encryption keys.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keyring: Option<KeyringStatus>,
+    /// How many grants there are, by state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grants: Option<GrantCounts>,
+    /// Ready, ConfigValid, CredentialsResolved, KeyringHealthy, Available, StorageReady and
+    /// IssuersReachable.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
+}
+
+/// The encryption keys.
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KeyringStatus {
+    /// The key under which new secrets are stored.
+    pub primary: String,
+    /// The oldest key under which something is stored.
+    pub oldest_in_use: String,
+    /// Grants that are stored under another key than the primary.
+    pub rows_pending: i64,
+}
+
+/// How many grants there are, by state; never whose.
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GrantCounts {
+    /// Work.
+    pub active: i64,
+    /// The last refresh failed; the next one may work.
+    pub degraded: i64,
+    /// Wait for their users to log in again.
+    pub needs_reauthentication: i64,
+    /// Taken back.
+    pub revoked: i64,
 }
 
 /// A client at an issuer.
@@ -277,6 +350,10 @@ const fn eight() -> i32 {
 
 const fn twenty() -> i32 {
     20
+}
+
+const fn ninety() -> i32 {
+    90
 }
 
 const fn thirty() -> i32 {

@@ -10,6 +10,7 @@ use axum::routing::post;
 use futures_util::StreamExt;
 use globus_auth_core::clock::SystemClock;
 use globus_auth_core::report;
+use globus_auth_core::runtime::http_client::HttpClient;
 use globus_auth_core::runtime::tls_server::{self, ServedCertificate};
 use globus_auth_core::runtime::{admin, shutdown, telemetry};
 use globus_auth_crds::GlobusAuthProxy;
@@ -178,6 +179,7 @@ impl Replica {
             metrics: self.metrics.clone(),
             settings: sidecar(args),
             clock: Arc::new(SystemClock),
+            http: HttpClient::with_system_roots().context("failed to make an HTTP client")?,
         };
         let context = reconcile::Context {
             client: self.client.clone(),

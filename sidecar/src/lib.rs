@@ -67,7 +67,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use globus_auth_core::clock::SystemClock;
 use globus_auth_core::runtime::http_client::HttpClient;
-use globus_auth_core::runtime::{admin, shutdown, telemetry};
+use globus_auth_core::runtime::{admin, process, shutdown, telemetry};
 use globus_auth_core::sidecar_config::LogLevel;
 use tokio::net::TcpListener;
 
@@ -86,6 +86,7 @@ const SIGN_OUT_PATH: &str = "/oauth2/sign_out";
 /// # Errors
 /// What kept it from starting, in words for whoever reads the pod's log. Nothing after that is fatal.
 pub async fn run(args: Args) -> anyhow::Result<()> {
+    process::refuse_core_dumps().context("failed to turn core dumps off")?;
     let stop = shutdown::requested().context("failed to listen for signals")?;
     let (level, _flushing) =
         telemetry::start(LogLevel::default()).context("failed to start logging")?;

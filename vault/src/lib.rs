@@ -9,6 +9,7 @@
 //! | `endpoint`, `refresher` | who asks it |
 //! | `store` | where grants, sessions and the audit log lie |
 //! | `caller`, `app`, `vault` | who asks, what they ask, what they get |
+//! | `reporter`, `metrics` | how it is |
 //! | `run`, `args` | the program around it |
 //! | `failpoint` | where tests let the process die |
 
@@ -22,8 +23,10 @@ pub mod envelope;
 pub mod failpoint;
 pub mod grant;
 pub mod keyring;
+pub mod metrics;
 pub mod progress;
 pub mod refresher;
+pub mod reporter;
 mod run;
 pub mod schedule;
 pub mod secrets;

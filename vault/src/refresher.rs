@@ -29,6 +29,7 @@ use crate::endpoint::{Exchange, TokenEndpoint, TokenRequest};
 use crate::envelope::{Field, OpenError};
 use crate::failpoint::{self, Step};
 use crate::grant::{Digest, Grant, Kind, Reason, State, digest};
+use crate::metrics::Metrics;
 use crate::progress::{self, Attempt, Claim, Failure, Landing, Moment, Rotation, Settlement};
 use crate::schedule::{self, KeepAlive};
 use crate::secrets::{Secrets, SecretsError};
@@ -105,6 +106,11 @@ impl Issuer {
         }
     }
 
+    /// Whether it is believed to work.
+    pub fn is_reachable(&self) -> bool {
+        self.bulkhead.lock().is_closed()
+    }
+
     /// Takes a request out of the bucket.
     pub fn permit(&self, now: Moment) -> Permit {
         self.bulkhead.lock().take(now)
@@ -133,6 +139,7 @@ pub struct Refresher {
     secrets: Arc<Secrets>,
     issuers: Vec<Issuer>,
     clock: Arc<dyn Clock>,
+    metrics: Metrics,
     /// Refreshes that this process has under way, so that many who ask cause one.
     flights: Mutex<HashMap<String, Flight>>,
 }
@@ -152,12 +159,14 @@ impl Refresher {
         secrets: Arc<Secrets>,
         issuers: Vec<Issuer>,
         clock: Arc<dyn Clock>,
+        metrics: Metrics,
     ) -> Self {
         Self {
             store,
             secrets,
             issuers,
             clock,
+            metrics,
             flights: Mutex::new(HashMap::new()),
         }
     }
@@ -167,6 +176,11 @@ impl Refresher {
         self.issuers
             .iter()
             .find(|one| one.issuer == issuer && one.client_id == client_id)
+    }
+
+    /// Every issuer, in the order of the configuration.
+    pub fn issuers(&self) -> &[Issuer] {
+        &self.issuers
     }
 
     /// Where grants lie.
@@ -272,7 +286,7 @@ impl Refresher {
         };
         if let Permit::NotBefore(_) = issuer.permit(self.now()) {
             // An empty bucket fills while the caller has patience; a broken issuer does not mend so soon.
-            let is_broken = !issuer.bulkhead.lock().is_closed();
+            let is_broken = !issuer.is_reachable();
             return is_broken.then_some(Err(RefreshError::Unavailable));
         }
         failpoint::reach(Step::Claim);
@@ -375,6 +389,7 @@ impl Refresher {
                         tries = redemption.attempt.tries,
                         "refreshed a grant"
                     );
+                    self.metrics.refreshed("success");
                     return Ok(());
                 }
                 Ok(false) => {}
@@ -448,6 +463,11 @@ impl Refresher {
         problem: Option<&Problem>,
     ) -> Result<(), RefreshError> {
         let settled = redemption.settled(failure, problem, self.now());
+        self.metrics.refreshed(match failure {
+            Failure::Refused => "refused",
+            Failure::Unspent => "failed",
+            Failure::Unknown => "unknown",
+        });
         tracing::warn!(
             grant = settled.id,
             issuer = redemption.issuer.issuer,
@@ -489,6 +509,7 @@ impl Refresher {
     /// What was stored is not what is there: nothing is done with it any more.
     async fn quarantine(&self, grant: Grant) -> Result<(), RefreshError> {
         tracing::error!(grant = grant.id, "the tokens of a grant do not open");
+        self.metrics.refreshed("corrupt");
         self.give_up(grant, Reason::Corrupt).await
     }
 

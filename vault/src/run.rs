@@ -6,17 +6,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use axum::Json;
+use axum::routing::get;
 use globus_auth_core::clock::SystemClock;
-use globus_auth_core::runtime::admin::{self, Health};
+use globus_auth_core::runtime::admin;
 use globus_auth_core::runtime::http_client::HttpClient;
 use globus_auth_core::runtime::key_source::KeySource;
 use globus_auth_core::runtime::telemetry::Chain;
 use globus_auth_core::runtime::tls_server::{self, ServedCertificate};
-use globus_auth_core::runtime::{certificate, shutdown, telemetry};
+use globus_auth_core::runtime::{certificate, process, shutdown, telemetry};
 use globus_auth_core::sidecar_config::LogLevel;
 use globus_auth_core::vault_api;
 use globus_auth_core::vault_config::{FILE_NAME, Rotation as Configured, VaultConfig};
-use prometheus_client::registry::Registry;
+use globus_auth_core::vault_status::{self, VaultStatus};
 use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
 use zeroize::Zeroizing;
@@ -27,8 +29,10 @@ use crate::bulkhead::Limits;
 use crate::caller::Reviewer;
 use crate::endpoint::Client;
 use crate::keyring::SecretKeys;
+use crate::metrics::Metrics;
 use crate::progress::Rotation;
 use crate::refresher::{Issuer, Pressure, Refresher};
+use crate::reporter::Reporter;
 use crate::schedule::KeepAlive;
 use crate::secrets::{Secrets, SecretsError};
 use crate::store::Store;
@@ -40,6 +44,8 @@ use crate::vault::Vault;
 /// What kept it from starting, in words for whoever reads the pod's log. A key that does not fit the
 /// database is one, and changes nothing.
 pub async fn run(args: Args) -> anyhow::Result<()> {
+    process::refuse_core_dumps().context("failed to turn core dumps off")?;
+    process::refuse_debuggers().context("failed to keep debuggers out")?;
     let stop = shutdown::requested().context("failed to listen for signals")?;
     let (level, _flushing) =
         telemetry::start(LogLevel::default()).context("failed to start logging")?;
@@ -54,6 +60,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let secrets = Secrets::open_store(&store, &keys).await.map_err(chain)?;
     store.take_over().await.map_err(chain)?;
     let http = HttpClient::with_system_roots().context("failed to make an HTTP client")?;
+    let metrics = Metrics::default();
 
     let issuers = config.issuers.iter();
     let issuers = issuers.map(|issuer| client(issuer, &config, &http));
@@ -62,12 +69,18 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         Arc::new(secrets),
         issuers.collect(),
         Arc::new(SystemClock),
+        metrics.clone(),
     ));
+    let reporter = Reporter::new(&config, Arc::clone(&refresher), metrics.clone());
+    let reporter = Arc::new(reporter);
+    reporter.look().await;
+    tokio::spawn(Arc::clone(&reporter).look_for_ever());
     let key_sources = config.issuers.iter();
     let key_sources = key_sources.map(|issuer| KeySource::new(issuer.issuer.clone(), http.clone()));
     let key_sources = key_sources.collect();
     let reviewer = reviewer(&args, &config).await?;
-    let vault = Arc::new(Vault::new(config, Arc::clone(&refresher), key_sources));
+    let vault = Vault::new(config, Arc::clone(&refresher), key_sources, metrics.clone());
+    let vault = Arc::new(vault);
     tokio::spawn(Arc::clone(&vault).tidy_for_ever());
     let refreshing = Arc::clone(&refresher);
     tokio::spawn(async move { refreshing.work(std::future::pending()).await });
@@ -83,7 +96,10 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         admin.address = %admin_listener.local_addr()?,
         "serving"
     );
-    let admin = admin::router(Arc::new(Serving), Registry::default());
+    let admin = admin::router(Arc::clone(&reporter), metrics.registry()).route(
+        vault_status::PATH,
+        get(async move || Json(VaultStatus::clone(&reporter.status()))),
+    );
     tokio::spawn(axum::serve(admin_listener, admin).into_future());
     let app = app::router(Arc::new(App { vault, reviewer }));
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -231,15 +247,6 @@ async fn follow_certificate(folder: std::path::PathBuf, served: Arc<ServedCertif
 
 fn chain(error: impl std::error::Error + Send + Sync + 'static) -> anyhow::Error {
     anyhow::Error::new(error)
-}
-
-/// Whoever listens serves.
-struct Serving;
-
-impl Health for Serving {
-    fn ready(&self) -> Result<(), String> {
-        Ok(())
-    }
 }
 
 const CERTIFICATE: Duration = Duration::from_mins(1);

@@ -283,6 +283,24 @@ impl Store {
         rows.iter().map(read).collect()
     }
 
+    /// How many grants are stored under which key.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn counts_by_key(&self) -> Result<Vec<(String, u64)>, StoreError> {
+        let rows = sqlx::query("SELECT key_id, count(*) AS n FROM grants GROUP BY key_id")
+            .fetch_all(&self.pool)
+            .await
+            .map_err(StoreError::Query)?;
+        rows.iter()
+            .map(|row| {
+                let n: i64 = row.try_get("n").map_err(StoreError::Query)?;
+                let key = row.try_get("key_id").map_err(StoreError::Query)?;
+                Ok((key, n.unsigned_abs()))
+            })
+            .collect()
+    }
+
     /// How many grants are in which state.
     ///
     /// # Errors

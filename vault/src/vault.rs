@@ -22,6 +22,7 @@ use crate::caller::Caller;
 use crate::endpoint::{Exchange, TokenRequest};
 use crate::envelope::Field;
 use crate::grant::{Digest, Grant, Kind, Owner, SealedTokens, State, User, digest};
+use crate::metrics::Metrics;
 use crate::progress::{Moment, Progress};
 use crate::refresher::{Issuer, RefreshError, Refresher};
 use crate::schedule;
@@ -36,6 +37,7 @@ pub struct Vault {
     refresher: Arc<Refresher>,
     /// The signing keys of each issuer, in the order of the configuration.
     keys: Vec<KeySource>,
+    metrics: Metrics,
 }
 
 /// Why a caller does not get what it asks for.
@@ -57,11 +59,17 @@ pub enum VaultError {
 
 impl Vault {
     /// A vault.
-    pub const fn new(config: VaultConfig, refresher: Arc<Refresher>, keys: Vec<KeySource>) -> Self {
+    pub const fn new(
+        config: VaultConfig,
+        refresher: Arc<Refresher>,
+        keys: Vec<KeySource>,
+        metrics: Metrics,
+    ) -> Self {
         Self {
             config,
             refresher,
             keys,
+            metrics,
         }
     }
 
@@ -365,6 +373,21 @@ impl Vault {
     /// # Errors
     /// [`VaultError`].
     pub async fn token(&self, caller: &Caller, wanted: &Wanted) -> Result<TokenAnswer, VaultError> {
+        let answer = self.find_token(caller, wanted).await;
+        self.metrics.asked(match &answer {
+            Ok(TokenAnswer::Token(_)) => "token",
+            Ok(TokenAnswer::ReauthenticationRequired { .. }) => "reauthentication_required",
+            Err(VaultError::Forbidden | VaultError::Invalid(_)) => "refused",
+            Err(VaultError::Unavailable(_) | VaultError::Store(_)) => "unavailable",
+        });
+        answer
+    }
+
+    async fn find_token(
+        &self,
+        caller: &Caller,
+        wanted: &Wanted,
+    ) -> Result<TokenAnswer, VaultError> {
         let session = self.session(caller, &wanted.handle, "token").await?;
         let resource = &wanted.resource_server;
         if !self

@@ -4,6 +4,7 @@ pub mod admin;
 pub mod certificate;
 pub mod http_client;
 pub mod key_source;
+pub mod process;
 pub mod refreshed;
 pub mod shutdown;
 pub mod telemetry;

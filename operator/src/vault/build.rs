@@ -281,12 +281,14 @@ pub fn kept(vault: &TokenVault, name: String) -> ObjectMeta {
     }
 }
 
-const VAULT_LABEL: &str = "globus-auth.dev/tokenvault";
+/// On the objects and the pods of a vault: its name.
+pub const VAULT_LABEL: &str = "globus-auth.dev/tokenvault";
 /// Of the chart.
 const REVIEWER_ROLE: &str = "globus-auth-tokenvault";
 const CONTAINER: &str = "globus-auth-vault";
 const PORT: u16 = 8443;
-const ADMIN_PORT: u16 = 4181;
+/// Where the vault says how it is.
+pub const ADMIN_PORT: u16 = 4181;
 const DATA_VOLUME: &str = "data";
 const DATA_FOLDER: &str = "/var/lib/globus-auth-vault";
 const CONFIG_FOLDER: &str = "/etc/globus-auth-vault";

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use globus_auth_core::clock::Clock;
+use globus_auth_core::runtime::http_client::HttpClient;
 use globus_auth_crds::TokenVault;
 use globus_auth_crds::vault::DeletionPolicy;
 use k8s_openapi::api::core::v1::Secret;
@@ -12,10 +13,12 @@ use k8s_openapi::jiff::Timestamp;
 use kube::runtime::controller::Action;
 use kube::{Api, Client, ResourceExt};
 
+use super::observe::{Observed, nudge, observe};
+use super::rotation::{self, Ring, Step};
 use super::secrets::{self, CERTIFICATE, MakeError};
 use super::status::{self, Availability, Outcome};
 use super::validate::{self, keyring_lost};
-use super::{apply, build, names};
+use super::{apply, build, keyring, names};
 use crate::metrics::Metrics;
 use crate::proxy::validate::Problem;
 use crate::settings::SidecarSettings;
@@ -30,6 +33,8 @@ pub struct Context {
     pub settings: SidecarSettings,
     /// The time, for certificates.
     pub clock: Arc<dyn Clock>,
+    /// Asks pods of vaults how they are.
+    pub http: HttpClient,
 }
 
 /// Brings the cluster to what `vault` says, and says in its status what came of it.
@@ -53,7 +58,28 @@ pub async fn reconcile(
     }
     let secrets: Api<Secret> = Api::namespaced(context.client.clone(), &namespace);
     let mut problems = Vec::new();
-    keyring(&context, &vault, &secrets, &mut problems).await?;
+    let ring = keyring(&context, &vault, &secrets, &mut problems).await?;
+    let observed = observe(
+        &context.client,
+        &context.http,
+        &namespace,
+        &vault.name_any(),
+    )
+    .await
+    .map_err(ReconcileError::Observe)?;
+    let again = match &ring {
+        Some((secret, ring, changed)) => {
+            let rotation = Rotation {
+                vault: &vault,
+                secret,
+                ring,
+                changed: *changed,
+                observed: &observed,
+            };
+            rotate(&context, &rotation).await?
+        }
+        None => SOON,
+    };
     let certificate = certificate(&context, &vault, &secrets).await?;
     let named = named(&vault, &secrets).await?;
     let config = match validate::validate(&vault, &named) {
@@ -81,13 +107,18 @@ pub async fn reconcile(
         certificate,
         config: config.as_ref(),
         availability,
+        keys: match &ring {
+            Some((_, ring, _)) => ring.keys.iter().map(|key| key.id.clone()).collect(),
+            None => Vec::new(),
+        },
+        replicas: &observed.replicas,
     };
     let status = status::compute(vault.status.as_ref(), &outcome, Timestamp::now());
     apply::status(&context.client, &vault, &status)
         .await
         .map_err(ReconcileError::Apply)?;
     Ok(Action::requeue(if problems.is_empty() {
-        RESYNC
+        again
     } else {
         SOON
     }))
@@ -117,14 +148,20 @@ async fn keyring(
     vault: &TokenVault,
     secrets: &Api<Secret>,
     problems: &mut Vec<Problem>,
-) -> Result<(), ReconcileError> {
+) -> Result<Option<(Secret, Ring, Timestamp)>, ReconcileError> {
     let name = names::keyring(&vault.name_any());
-    if get(secrets, &name).await?.is_some() {
-        return Ok(());
+    if let Some(secret) = get(secrets, &name).await? {
+        return Ok(match keyring::read(&secret) {
+            Ok((ring, changed)) => Some((secret, ring, changed)),
+            Err(problem) => {
+                problems.push(problem);
+                None
+            }
+        });
     }
     if vault.status.is_some() {
         problems.push(keyring_lost(&name));
-        return Ok(());
+        return Ok(None);
     }
     let metadata = match vault.spec.deletion_policy {
         DeletionPolicy::Delete => build::owned(vault, name),
@@ -134,7 +171,60 @@ async fn keyring(
     let namespace = vault.namespace().unwrap_or_default();
     apply::create(&context.client, &namespace, &secret)
         .await
-        .map_err(ReconcileError::Apply)
+        .map_err(ReconcileError::Apply)?;
+    Ok(None)
+}
+
+/// What a change of the key is decided by.
+struct Rotation<'r> {
+    vault: &'r TokenVault,
+    secret: &'r Secret,
+    ring: &'r Ring,
+    changed: Timestamp,
+    observed: &'r Observed,
+}
+
+/// Takes the next step of a change of the key, if there is one. When to look again.
+async fn rotate(context: &Context, rotation: &Rotation<'_>) -> Result<Duration, ReconcileError> {
+    let Rotation {
+        vault,
+        secret,
+        ring,
+        changed,
+        observed,
+    } = rotation;
+    let now = now(&*context.clock);
+    let wanted = usize::try_from(vault.spec.replicas).unwrap_or_default();
+    let step = rotation::next(
+        ring,
+        *changed,
+        &observed.replicas,
+        observed.pods.len().max(wanted),
+        &vault.spec.encryption,
+        now,
+    );
+    let Some(newer) = keyring::after(&step, ring).map_err(ReconcileError::Make)? else {
+        return Ok(if step == Step::Wait { SOON } else { RESYNC });
+    };
+    let namespace = vault.namespace().unwrap_or_default();
+    let secrets: Api<Secret> = Api::namespaced(context.client.clone(), &namespace);
+    let written = keyring::write(&secrets, secret, &newer, now)
+        .await
+        .map_err(ReconcileError::Apply)?;
+    tracing::info!(
+        object.name = vault.name_any(),
+        object.namespace = namespace,
+        ?step,
+        "changed the key ring of a vault"
+    );
+    let version = written.resource_version().unwrap_or_default();
+    nudge(&context.client, &namespace, &observed.pods, &version).await;
+    Ok(SOON)
+}
+
+fn now(clock: &dyn Clock) -> Timestamp {
+    let seconds = i64::try_from(clock.now().0).unwrap_or(i64::MAX);
+    Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX)
 }
 
 async fn certificate(
@@ -179,8 +269,8 @@ async fn get(secrets: &Api<Secret>, name: &str) -> Result<Option<Secret>, Reconc
     secrets.get_opt(name).await.map_err(ReconcileError::Fetch)
 }
 
-const RESYNC: Duration = Duration::from_mins(5);
-const SOON: Duration = Duration::from_secs(10);
+const RESYNC: Duration = Duration::from_mins(1);
+const SOON: Duration = Duration::from_secs(5);
 
 /// Why a reconciliation is tried again.
 #[derive(Debug, thiserror::Error)]
@@ -194,6 +284,9 @@ pub enum ReconcileError {
     /// A Secret cannot be read.
     #[error("failed to read a Secret")]
     Fetch(#[source] kube::Error),
+    /// The pods of the vault cannot be listed.
+    #[error("failed to list the pods of the vault")]
+    Observe(#[source] kube::Error),
     /// A key or a certificate cannot be made.
     #[error("failed to make what only the operator can make")]
     Make(#[source] MakeError),

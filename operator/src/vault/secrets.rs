@@ -10,6 +10,7 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use rcgen::{CertificateParams, DistinguishedName, ExtendedKeyUsagePurpose, KeyPair};
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 use zeroize::Zeroizing;
 
@@ -25,10 +26,18 @@ pub const CERTIFICATE: &str = "tls.crt";
 /// # Errors
 /// [`MakeError`].
 pub fn keyring(metadata: ObjectMeta) -> Result<Secret, MakeError> {
-    let key = Zeroizing::new(random::bytes::<32>().map_err(MakeError::Random)?);
-    let key = Zeroizing::new(STANDARD.encode(key.as_slice()));
-    let ring = json!({"primary": "k1", "keys": [{"id": "k1", "key": key.as_str()}]});
+    let key = key()?;
+    let ring = json!({"primary": "k1", "keys": [{"id": "k1", "key": key.expose_secret()}]});
     Ok(secret(metadata, [(KEYRING, ring.to_string())]))
+}
+
+/// A new key: 32 bytes in base64.
+///
+/// # Errors
+/// [`MakeError`].
+pub fn key() -> Result<SecretString, MakeError> {
+    let key = Zeroizing::new(random::bytes::<32>().map_err(MakeError::Random)?);
+    Ok(STANDARD.encode(key.as_slice()).into())
 }
 
 /// A certificate for `host`, which vouches for itself: whoever asks the vault trusts exactly this one.

@@ -1,8 +1,11 @@
 //! What a vault's status says. Pure.
 
+use std::collections::BTreeSet;
+
 use globus_auth_core::vault_config::VaultConfig;
+use globus_auth_core::vault_status::VaultStatus;
 use globus_auth_crds::conditions::{reasons, types};
-use globus_auth_crds::vault::{Client, TokenVaultStatus};
+use globus_auth_crds::vault::{Client, GrantCounts, KeyringStatus, TokenVaultStatus};
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
@@ -61,6 +64,10 @@ pub struct Outcome<'a> {
     pub config: Option<&'a VaultConfig>,
     /// Whether it serves.
     pub availability: Availability,
+    /// The ids of its keys, the oldest first.
+    pub keys: Vec<String>,
+    /// What its pods say.
+    pub replicas: &'a [VaultStatus],
 }
 
 /// The status after `outcome`, where `old` was before.
@@ -95,6 +102,7 @@ pub fn compute(
         about(types::CREDENTIALS_RESOLVED, reasons::FOUND),
         about(types::KEYRING_HEALTHY, reasons::FOUND),
         available,
+        storage(outcome.replicas),
     ];
     let missing = conditions.iter().find(|condition| condition.1 == "False");
     let ready = match missing {
@@ -102,6 +110,8 @@ pub fn compute(
         None => (types::READY, "True", reasons::READY, String::new()),
     };
     conditions.insert(0, ready);
+    // While an issuer is away, what it gave before is given out.
+    conditions.push(issuers(outcome.replicas));
     let before = |type_: &str| {
         let conditions = old.map(|old| old.conditions.as_slice()).unwrap_or_default();
         conditions.iter().find(|one| one.type_ == type_)
@@ -113,6 +123,15 @@ pub fn compute(
         clients: match outcome.config {
             Some(config) => config.issuers.iter().map(client).collect(),
             None => old.map(|old| old.clients.clone()).unwrap_or_default(),
+        },
+        // While no pod answers, what was last known stays.
+        keyring: match outcome.replicas {
+            [] => old.and_then(|old| old.keyring.clone()),
+            replicas => keyring(&outcome.keys, replicas),
+        },
+        grants: match outcome.replicas.first() {
+            Some(replica) => Some(grants(replica)),
+            None => old.and_then(|old| old.grants.clone()),
         },
         conditions: conditions
             .into_iter()
@@ -130,9 +149,181 @@ pub fn compute(
     }
 }
 
+type Row = (&'static str, &'static str, &'static str, String);
+
+fn unknown(type_: &'static str) -> Row {
+    let message = "no pod of the vault says so; it is asked on its port 4181".to_owned();
+    (type_, "Unknown", reasons::NOT_REPORTED, message)
+}
+
+fn storage(replicas: &[VaultStatus]) -> Row {
+    let type_ = types::STORAGE_READY;
+    if replicas.is_empty() {
+        return unknown(type_);
+    }
+    if replicas.iter().all(|replica| replica.is_storage_ready) {
+        return (type_, "True", reasons::READY, String::new());
+    }
+    let message = "the database does not answer; look at the vault's log, and at the database";
+    (
+        type_,
+        "False",
+        reasons::STORAGE_UNAVAILABLE,
+        message.to_owned(),
+    )
+}
+
+fn issuers(replicas: &[VaultStatus]) -> Row {
+    let type_ = types::ISSUERS_REACHABLE;
+    if replicas.is_empty() {
+        return unknown(type_);
+    }
+    let names = replicas
+        .iter()
+        .flat_map(|replica| &replica.unreachable_issuers);
+    let names: BTreeSet<&str> = names.map(String::as_str).collect();
+    if names.is_empty() {
+        return (type_, "True", reasons::READY, String::new());
+    }
+    let names = Vec::from_iter(names).join(", ");
+    let message = format!(
+        "{names}: no answer, or errors; tokens that are there are given out until they end"
+    );
+    (type_, "False", reasons::ISSUER_UNREACHABLE, message)
+}
+
+/// What the replica says that is furthest behind.
+fn keyring(keys: &[String], replicas: &[VaultStatus]) -> Option<KeyringStatus> {
+    let behind = replicas
+        .iter()
+        .map(|replica| &replica.keyring)
+        .max_by_key(|keyring| keyring.pending())?;
+    let primary = behind.primary()?;
+    let is_used = |key: &&String| behind.grants.get(*key).is_some_and(|count| *count > 0);
+    let oldest = keys.iter().find(is_used);
+    Some(KeyringStatus {
+        primary: primary.to_owned(),
+        oldest_in_use: oldest.map_or(primary, String::as_str).to_owned(),
+        rows_pending: number(behind.pending()),
+    })
+}
+
+fn grants(replica: &VaultStatus) -> GrantCounts {
+    let count = |state: &str| number(replica.grants.get(state).copied().unwrap_or_default());
+    GrantCounts {
+        active: count("active"),
+        degraded: count("degraded"),
+        needs_reauthentication: count("needs_reauthentication"),
+        revoked: count("revoked"),
+    }
+}
+
+fn number(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
 fn client(issuer: &globus_auth_core::vault_config::Issuer) -> Client {
     Client {
         issuer: issuer.issuer.as_str().to_owned(),
         client_id: issuer.client_id.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use globus_auth_core::vault_status::Keyring;
+    use rstest::rstest;
+
+    use super::*;
+
+    fn replica(keys: &[&str], grants: &[(&str, u64)]) -> VaultStatus {
+        let owned = |name: &&str| (*name).to_owned();
+        VaultStatus {
+            is_storage_ready: true,
+            keyring: Keyring {
+                keys: keys.iter().map(owned).collect(),
+                grants: grants
+                    .iter()
+                    .map(|&(key, count)| (key.to_owned(), count))
+                    .collect(),
+            },
+            grants: BTreeMap::from([("active".to_owned(), 7), ("revoked".to_owned(), 1)]),
+            unreachable_issuers: vec![],
+        }
+    }
+
+    fn status(old: Option<&TokenVaultStatus>, replicas: &[VaultStatus]) -> TokenVaultStatus {
+        let outcome = Outcome {
+            generation: Some(1),
+            problems: &[],
+            url: "https://vault".to_owned(),
+            certificate: None,
+            config: None,
+            availability: Availability::Available,
+            keys: vec!["k1".to_owned(), "k2".to_owned()],
+            replicas,
+        };
+        compute(old, &outcome, Timestamp::UNIX_EPOCH)
+    }
+
+    fn condition(status: &TokenVaultStatus, type_: &str) -> (String, String) {
+        let conditions = &status.conditions;
+        let one = conditions.iter().find(|one| one.type_ == type_).unwrap();
+        (one.status.clone(), one.reason.clone())
+    }
+
+    #[test]
+    fn the_replica_that_is_furthest_behind_is_shown() {
+        let replicas = [
+            replica(&["k2", "k1"], &[("k2", 8)]),
+            replica(&["k2", "k1"], &[("k1", 3), ("k2", 5)]),
+        ];
+        let status = status(None, &replicas);
+        let keyring = KeyringStatus {
+            primary: "k2".to_owned(),
+            oldest_in_use: "k1".to_owned(),
+            rows_pending: 3,
+        };
+        assert_eq!(status.keyring, Some(keyring));
+        assert_eq!(status.grants.unwrap().active, 7);
+    }
+
+    #[test]
+    fn what_was_known_stays_while_nobody_answers() {
+        let before = status(None, &[replica(&["k1"], &[("k1", 8)])]);
+        assert_eq!(before.keyring.as_ref().unwrap().oldest_in_use, "k1");
+        let after = status(Some(&before), &[]);
+        assert_eq!(
+            (&after.keyring, &after.grants),
+            (&before.keyring, &before.grants)
+        );
+        let unknown = ("Unknown".to_owned(), "NotReported".to_owned());
+        assert_eq!(condition(&after, "StorageReady"), unknown);
+        assert_eq!(condition(&after, "IssuersReachable"), unknown);
+        // That the operator cannot ask says nothing about whether it serves.
+        assert_eq!(condition(&after, "Ready").0, "True");
+    }
+
+    #[rstest]
+    #[case::storage("StorageReady", "StorageUnavailable", "False")]
+    #[case::issuer("IssuersReachable", "IssuerUnreachable", "True")]
+    fn what_does_not_answer_is_told(
+        #[case] type_: &str,
+        #[case] reason: &str,
+        #[case] ready: &str,
+    ) {
+        let mut broken = replica(&["k1"], &[]);
+        broken.is_storage_ready = type_ != "StorageReady";
+        if broken.is_storage_ready {
+            broken.unreachable_issuers = vec!["globus".to_owned()];
+        }
+        let status = status(None, &[replica(&["k1"], &[]), broken]);
+        assert_eq!(
+            condition(&status, type_),
+            ("False".to_owned(), reason.to_owned())
+        );
+        assert_eq!(condition(&status, "Ready").0, ready);
     }
 }

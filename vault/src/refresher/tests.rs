@@ -149,6 +149,7 @@ impl Scene {
                 Arc::new(secrets),
                 vec![one],
                 clock,
+                Metrics::default(),
             )));
         }
         let grant = Self::grant(refreshers[0].secrets());

@@ -283,6 +283,7 @@ async fn grants_are_listed_by_user_and_key_and_counted_by_state(
     assert_eq!(store.not_under(&key("k2"), 3).await.unwrap().len(), 3);
     assert_eq!(store.not_under(&key("k1"), 3).await.unwrap().len(), 0);
     assert_eq!(store.counts().await.unwrap(), [(State::Active, 4)]);
+    assert_eq!(store.counts_by_key().await.unwrap(), [("k1".to_owned(), 4)]);
 }
 
 #[rstest]

@@ -90,7 +90,13 @@ impl World {
             )
         });
         let clock_of_vault: Arc<dyn Clock> = Arc::clone(&clock) as _;
-        let vault = Refresher::new(store, Arc::new(secrets), issuers.into(), clock_of_vault);
+        let vault = Refresher::new(
+            store,
+            Arc::new(secrets),
+            issuers.into(),
+            clock_of_vault,
+            Metrics::default(),
+        );
         Self {
             clock,
             vault: Arc::new(vault),

@@ -1,0 +1,66 @@
+//! What a vault says about itself on its admin port: counts and names of keys, never a person or a secret.
+//! The operator makes the resource's status of it, and waits for it when keys change.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Where the admin listener has it.
+pub const PATH: &str = "/status";
+
+/// The state of one replica.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VaultStatus {
+    /// Whether the database answered when it was last asked.
+    pub is_storage_ready: bool,
+    /// The keys.
+    pub keyring: Keyring,
+    /// Grants by state, in the database that all replicas share.
+    pub grants: BTreeMap<String, u64>,
+    /// Issuers that do not answer now, by the names that they have in the resource.
+    pub unreachable_issuers: Vec<String>,
+}
+
+/// The keys of one replica.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Keyring {
+    /// The ids of the keys in force, the primary first.
+    pub keys: Vec<String>,
+    /// Grants by the key that they are stored under.
+    pub grants: BTreeMap<String, u64>,
+}
+
+impl Keyring {
+    /// The key under which new secrets are stored.
+    pub fn primary(&self) -> Option<&str> {
+        self.keys.first().map(String::as_str)
+    }
+
+    /// Grants that are stored under another key than the primary.
+    pub fn pending(&self) -> u64 {
+        let others = self
+            .grants
+            .iter()
+            .filter(|(key, _)| Some(key.as_str()) != self.primary());
+        others.map(|(_, count)| count).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_under_the_primary_key_is_pending() {
+        let grants = BTreeMap::from([("k1".to_owned(), 3), ("k2".to_owned(), 4)]);
+        let keyring = |keys: &[&str]| Keyring {
+            keys: keys.iter().map(|&key| key.to_owned()).collect(),
+            grants: grants.clone(),
+        };
+        assert_eq!(keyring(&["k1", "k2"]).pending(), 4);
+        assert_eq!(keyring(&["k2", "k1"]).pending(), 3);
+        assert_eq!(keyring(&[]).pending(), 7);
+    }
+}
