@@ -2,6 +2,12 @@
 
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use globus_auth_core::random;
+use secrecy::ExposeSecret;
+
+use crate::answer::TokenSet;
 use crate::envelope::{Binding, Field};
 use crate::progress::{Moment, Progress};
 
@@ -131,6 +137,51 @@ impl std::fmt::Debug for SealedTokens {
 }
 
 impl Grant {
+    /// A grant of what an issuer has just given, in place of `present`; its tokens are not sealed yet.
+    ///
+    /// # Errors
+    /// The operating system has no randomness.
+    pub fn given(
+        owner: Owner,
+        kind: Kind,
+        set: &TokenSet,
+        present: Option<&Self>,
+        now: Moment,
+    ) -> Result<Self, random::Unavailable> {
+        let id = match present {
+            Some(grant) => grant.id.clone(),
+            None => URL_SAFE_NO_PAD.encode(random::bytes::<16>()?),
+        };
+        let token = set.refresh_token.as_ref();
+        Ok(Self {
+            id,
+            owner,
+            kind,
+            scopes: set.scopes.clone().unwrap_or_default(),
+            state: State::Active,
+            reason: None,
+            progress: Progress {
+                version: present.map_or(1, |grant| grant.progress.version + 1),
+                token: token.map(|token| digest(token.expose_secret().as_bytes())),
+                parent: None,
+                sent_at: now,
+                attempt: None,
+                lease_until: Moment::ZERO,
+            },
+            tokens: SealedTokens {
+                key_id: String::new(),
+                refresh: None,
+                access: None,
+            },
+            issued_at: now,
+            access_expires_at: now.saturating_add(set.lifetime),
+            due_at: None,
+            used_at: now,
+            failures: 0,
+            failing_since: None,
+        })
+    }
+
     /// Where a secret of this grant lies.
     pub fn binding(&self, field: Field) -> Binding<'_> {
         Binding {

@@ -8,9 +8,10 @@
 //! | `answer`, `schedule`, `bulkhead` | what an issuer says, when it is asked, how often: pure |
 //! | `endpoint`, `refresher` | who asks it |
 //! | `store` | where grants, sessions and the audit log lie |
+//! | `import` | taking over what others keep in files |
 //! | `caller`, `app`, `vault` | who asks, what they ask, what they get |
 //! | `reporter`, `metrics` | how it is |
-//! | `run`, `args` | the program around it |
+//! | `run`, `commands`, `args` | the program around it |
 //! | `failpoint` | where tests let the process die |
 
 pub mod answer;
@@ -18,10 +19,12 @@ pub mod app;
 mod args;
 pub mod bulkhead;
 pub mod caller;
+mod commands;
 pub mod endpoint;
 pub mod envelope;
 pub mod failpoint;
 pub mod grant;
+pub mod import;
 pub mod keyring;
 pub mod metrics;
 pub mod progress;
@@ -33,5 +36,5 @@ pub mod secrets;
 pub mod store;
 pub mod vault;
 
-pub use args::Args;
+pub use args::{Args, Command, ImportArgs};
 pub use run::run;

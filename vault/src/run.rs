@@ -24,9 +24,10 @@ use tokio::net::TcpListener;
 use zeroize::Zeroizing;
 
 use crate::app::{self, App};
-use crate::args::Args;
+use crate::args::{Args, Command};
 use crate::bulkhead::Limits;
 use crate::caller::Reviewer;
+use crate::commands;
 use crate::endpoint::Client;
 use crate::keyring::SecretKeys;
 use crate::metrics::Metrics;
@@ -38,22 +39,29 @@ use crate::secrets::{Secrets, SecretsError};
 use crate::store::Store;
 use crate::vault::Vault;
 
-/// Runs the vault until it is asked to stop.
+/// Does what `args` say.
 ///
 /// # Errors
-/// What kept it from starting, in words for whoever reads the pod's log. A key that does not fit the
-/// database is one, and changes nothing.
+/// What kept it from that, in words for whoever reads the pod's log or runs the command.
 pub async fn run(args: Args) -> anyhow::Result<()> {
     process::refuse_core_dumps().context("failed to turn core dumps off")?;
     process::refuse_debuggers().context("failed to keep debuggers out")?;
+    match &args.command {
+        Some(Command::Import(wanted)) => commands::import(&args, wanted).await,
+        Some(Command::Verify) => commands::verify(&args).await,
+        None => serve(args).await,
+    }
+}
+
+/// Serves until it is asked to stop. A key that does not fit the database keeps it from starting, and changes
+/// nothing.
+async fn serve(args: Args) -> anyhow::Result<()> {
     let stop = shutdown::requested().context("failed to listen for signals")?;
     let (level, _flushing) =
         telemetry::start(LogLevel::default()).context("failed to start logging")?;
-    let config = read(&args.config.join(FILE_NAME)).await?;
-    let config = VaultConfig::parse(&config).context("the configuration cannot be used")?;
+    let config = config(&args).await?;
     level.set(config.log_level);
-    let keys =
-        SecretKeys::parse(&read(&args.keys).await?).context("the key ring cannot be used")?;
+    let keys = keys(&args).await?;
     let store = Store::open(&database(&args).await?)
         .await
         .context("failed to open the database")?;
@@ -159,7 +167,17 @@ async fn reviewer(args: &Args, config: &VaultConfig) -> anyhow::Result<Reviewer>
     ))
 }
 
-async fn database(args: &Args) -> anyhow::Result<String> {
+pub(crate) async fn config(args: &Args) -> anyhow::Result<VaultConfig> {
+    let json = read(&args.config.join(FILE_NAME)).await?;
+    VaultConfig::parse(&json).context("the configuration cannot be used")
+}
+
+pub(crate) async fn keys(args: &Args) -> anyhow::Result<SecretKeys> {
+    let json = Zeroizing::new(read(&args.keys).await?);
+    SecretKeys::parse(&json).context("the key ring cannot be used")
+}
+
+pub(crate) async fn database(args: &Args) -> anyhow::Result<String> {
     match &args.database_file {
         None => Ok(args.database.clone()),
         Some(file) => {
@@ -172,7 +190,7 @@ async fn database(args: &Args) -> anyhow::Result<String> {
     }
 }
 
-async fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
+pub(crate) async fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     let read = tokio::fs::read(path).await;
     read.with_context(|| format!("failed to read {}", path.display()))
 }

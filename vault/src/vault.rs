@@ -219,39 +219,9 @@ impl Vault {
         set: &TokenSet,
         now: Moment,
     ) -> Result<Grant, VaultError> {
-        let no_randomness = |_| VaultError::Unavailable("no randomness");
-        let id = match &present {
-            Some(grant) => grant.id.clone(),
-            None => URL_SAFE_NO_PAD.encode(random::bytes::<16>().map_err(no_randomness)?),
-        };
         let token = set.refresh_token.as_ref();
-        let mut grant = Grant {
-            id,
-            owner,
-            kind: Kind::AuthorizationCode,
-            scopes: set.scopes.clone().unwrap_or_default(),
-            state: State::Active,
-            reason: None,
-            progress: Progress {
-                version: present.map_or(1, |grant| grant.progress.version + 1),
-                token: token.map(|token| digest(token.expose_secret().as_bytes())),
-                parent: None,
-                sent_at: now,
-                attempt: None,
-                lease_until: Moment::ZERO,
-            },
-            tokens: SealedTokens {
-                key_id: String::new(),
-                refresh: None,
-                access: None,
-            },
-            issued_at: now,
-            access_expires_at: now.saturating_add(set.lifetime),
-            due_at: None,
-            used_at: now,
-            failures: 0,
-            failing_since: None,
-        };
+        let mut grant = Grant::given(owner, Kind::AuthorizationCode, set, present.as_ref(), now)
+            .map_err(|_unavailable| VaultError::Unavailable("no randomness"))?;
         let access = set.is_bearer.then_some(&set.access_token);
         grant.tokens = self
             .refresher

@@ -304,6 +304,26 @@ impl Vault {
         bytes
     }
 
+    /// Runs another command of the program beside it, with its configuration, keys and database. What it printed,
+    /// and whether it succeeded.
+    ///
+    /// # Panics
+    /// If it cannot be run.
+    pub fn command(&self, arguments: &[&str]) -> (bool, String) {
+        let output = Command::new(binary::vault())
+            .args(arguments)
+            .args(["--database", &self.database])
+            .arg("--config")
+            .arg(self.folder.0.join("config"))
+            .arg("--keys")
+            .arg(self.folder.0.join("keyring.json"))
+            .output()
+            .expect("the program can be run");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let text = text + &String::from_utf8_lossy(&output.stderr);
+        (output.status.success(), text)
+    }
+
     /// Writes another key ring, and says what a start with it prints.
     ///
     /// # Panics

@@ -725,3 +725,55 @@ async fn keys_change_under_load_and_no_request_fails() {
         .await;
     assert!(said.contains("k2"), "{said}");
 }
+
+/// Scenario 11, with the program itself, beside a vault that serves.
+#[tokio::test]
+async fn an_import_tells_each_row_and_a_wrong_key_changes_nothing() {
+    let stage = setup().start().await;
+    let vault = stage.vault();
+    for secret in [
+        "canary-atlas-access",
+        "canary-atlas-refresh",
+        "canary-atlas-jwt",
+    ] {
+        stage.sidecar.secrets().add(secret);
+    }
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/imports/files");
+    let file = format!("{folder}/atlas-passphrase.enc");
+    let key = |name: &str| format!("--file-key={folder}/{name}.key");
+    let users = std::env::temp_dir().join(format!("users-{}", std::process::id()));
+    std::fs::write(&users, json!({ALICE: "sub-of-alice"}).to_string()).unwrap();
+    let import = |key: &str, more: &[&str]| {
+        let users = format!("--users={}", users.display());
+        let service = format!("--service=transfer={OTHER_SERVICE}");
+        let arguments = ["import", &file, "--workload=ml/app", &users, &service, key];
+        let (is_done, said) = vault.command(&[&arguments, more].concat());
+        assert!(!said.contains("canary"), "{said}");
+        (is_done, said)
+    };
+    let before = vault.database();
+    let (is_done, said) = import(&key("atlas-fernet"), &[]);
+    assert!(
+        !is_done && said.contains("does not open with this key"),
+        "{said}"
+    );
+    let (is_done, said) = import(&key("atlas-passphrase"), &["--dry-run"]);
+    assert!(is_done, "{said}");
+    assert!(
+        said.contains(&format!("imported {ALICE:?} {OTHER_SERVICE:?}")),
+        "{said}"
+    );
+    assert!(
+        said.contains("would be taken: 1 of 5; refused: 4"),
+        "{said}"
+    );
+    assert!(before == vault.database(), "something was written");
+    let (is_done, said) = import(&key("atlas-passphrase"), &[]);
+    assert!(
+        is_done && said.contains("these were taken: 1 of 5"),
+        "{said}"
+    );
+    let (is_done, said) = vault.command(&["verify"]);
+    assert!(is_done && said.contains("whole: 1 entries"), "{said}");
+    std::fs::remove_file(&users).unwrap();
+}
