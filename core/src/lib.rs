@@ -11,9 +11,10 @@
 //! | what operator and sidecar tell each other | [`sidecar_config`], [`probe`], [`report`], [`ended`] |
 //! | what the vault is told and asked, and says of itself | [`vault_config`], [`vault_api`], [`vault_status`] |
 //! | what programs tell each other about a request | [`trace_context`] |
-//! | addresses, time, randomness | [`url`], [`clock`], [`random`] |
+//! | addresses, time, randomness | [`url`], [`egress`], [`clock`], [`random`] |
 
 pub mod clock;
+pub mod egress;
 pub mod email;
 pub mod ended;
 pub mod identity;

@@ -436,12 +436,36 @@ pub struct DeliveredToken {
     pub resource_server: String,
     /// What it allows.
     pub scopes: Vec<String>,
+    /// On whose behalf.
+    #[serde(default, skip_serializing_if = "GrantType::is_authorization_code")]
+    pub grant_type: GrantType,
     /// The header of forwarded requests that has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub header: Option<String>,
     /// Where requests of the workload get it attached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub route: Option<TokenRoute>,
+}
+
+/// How a token is got, and so on whose behalf it acts (RFC 6749 §1.3).
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub enum GrantType {
+    /// For the user whose request is served, who consented at a login.
+    #[default]
+    AuthorizationCode,
+    /// For the vault's client itself: no user takes part.
+    ClientCredentials,
+}
+
+impl GrantType {
+    /// Whether it is the default; for serde.
+    #[expect(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "serde passes a reference"
+    )]
+    fn is_authorization_code(&self) -> bool {
+        *self == Self::AuthorizationCode
+    }
 }
 
 /// A path on loopback that stands for another origin, with a token attached.

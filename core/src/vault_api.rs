@@ -20,6 +20,9 @@ pub const SESSIONS: &str = "/v1/sessions";
 pub const SESSIONS_END: &str = "/v1/sessions/end";
 /// An access token for a user: [`TokenRequest`] → [`TokenAnswer`].
 pub const TOKENS: &str = "/v1/tokens";
+/// An access token of the vault's client itself, for a workload that may have it: [`OwnTokenRequest`] →
+/// [`TokenAnswer`].
+pub const OWN_TOKENS: &str = "/v1/tokens/own";
 /// What a user has connected: [`ConnectionsRequest`] → [`ConnectionsResponse`].
 pub const CONNECTIONS: &str = "/v1/connections";
 /// Takes back what a user has connected: [`DisconnectRequest`] → nothing.
@@ -111,6 +114,19 @@ pub struct TokenRequest {
     pub scopes: Vec<String>,
     /// The token that the resource server did not accept, if that is why another is asked for: the first
     /// 16 bytes of its SHA-256 in base64url.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rejected: Option<String>,
+}
+
+/// Asks for an access token that acts for no user (RFC 6749 §4.4).
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct OwnTokenRequest {
+    /// For whom the token must be good.
+    pub resource_server: String,
+    /// What it must allow, at least one.
+    pub scopes: Vec<String>,
+    /// As in [`TokenRequest::rejected`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rejected: Option<String>,
 }

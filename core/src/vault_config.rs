@@ -4,6 +4,7 @@
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize, Serializer};
 
+use crate::egress::Egress;
 use crate::sidecar_config::{BadConfig, LogLevel, ProviderKind, parse};
 use crate::url::Issuer as IssuerUrl;
 
@@ -24,6 +25,9 @@ pub struct VaultConfig {
     pub issuers: Vec<Issuer>,
     /// Who may ask for what. Empty: nobody.
     pub consumers: Vec<Consumer>,
+    /// Which internal networks issuers may be in.
+    #[serde(default)]
+    pub egress: Egress,
     /// When tokens are refreshed.
     pub refresh: Refresh,
     /// Which log lines to write.
@@ -85,6 +89,9 @@ pub struct Consumer {
     pub service_account: String,
     /// The resource servers for whose tokens they may ask.
     pub resource_servers: Vec<String>,
+    /// The resource servers for which they may have tokens of our client itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub client_credentials: Vec<String>,
 }
 
 /// When tokens are refreshed.
@@ -119,6 +126,23 @@ impl VaultConfig {
             consumer.is(namespace, service_account)
                 && consumer
                     .resource_servers
+                    .iter()
+                    .any(|one| one == resource_server)
+        })
+    }
+
+    /// Whether pods of `service_account` in `namespace` may have tokens of our client itself for
+    /// `resource_server`.
+    pub fn allows_own(
+        &self,
+        namespace: &str,
+        service_account: &str,
+        resource_server: &str,
+    ) -> bool {
+        self.consumers.iter().any(|consumer| {
+            consumer.is(namespace, service_account)
+                && consumer
+                    .client_credentials
                     .iter()
                     .any(|one| one == resource_server)
         })
@@ -159,7 +183,7 @@ mod tests {
                 "requestsPerSecond": 20}],
             "consumers": [
                 {"namespace": "ml", "serviceAccount": "app", "resourceServers": ["r", "s"]},
-                {"namespace": "any", "serviceAccount": "*", "resourceServers": ["r"]}
+                {"namespace": "any", "serviceAccount": "*", "resourceServers": ["r"], "clientCredentials": ["own"]}
             ],
             "refresh": {"keepAliveSeconds": 2_592_000, "maxConcurrentPerIssuer": 8},
             "logLevel": "info"
@@ -185,6 +209,22 @@ mod tests {
             config().allows(namespace, account, resource_server),
             expected
         );
+    }
+
+    #[rstest]
+    #[case("any", "own", true)]
+    #[case("any", "r", false)]
+    #[case("ml", "own", false)]
+    fn a_workload_has_tokens_of_its_own_only_where_that_is_listed(
+        #[case] namespace: &str,
+        #[case] resource_server: &str,
+        #[case] expected: bool,
+    ) {
+        assert_eq!(
+            config().allows_own(namespace, "app", resource_server),
+            expected
+        );
+        assert!(!config().allows(namespace, "app", "own"));
     }
 
     #[test]

@@ -195,6 +195,11 @@ pub struct Token {
     )]
     #[schemars(extend("x-kubernetes-list-type" = "set"))]
     pub scopes: Vec<String>,
+    /// On whose behalf the token acts. `AuthorizationCode` (default): the user whose request is served.
+    /// `ClientCredentials`: the vault's client itself, for jobs that serve nobody; the vault must allow it in
+    /// `spec.consumers[].clientCredentials`, and a route then needs no `X-Globus-Auth-Session`.
+    #[serde(default, skip_serializing_if = "GrantType::is_authorization_code")]
+    pub grant_type: GrantType,
     /// The header of forwarded requests that has the token, as it is. Copies that clients send are removed.
     /// A workload that logs its headers logs the token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -208,6 +213,25 @@ pub struct Token {
     /// `X-Globus-Auth-Session` they carry: the header that came with that user's request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub route: Option<TokenRoute>,
+}
+
+/// On whose behalf a token acts.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[expect(missing_docs, reason = "the field says what they mean")]
+pub enum GrantType {
+    #[default]
+    AuthorizationCode,
+    ClientCredentials,
+}
+
+impl GrantType {
+    #[expect(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "serde passes a reference"
+    )]
+    fn is_authorization_code(&self) -> bool {
+        *self == Self::AuthorizationCode
+    }
 }
 
 /// An address on loopback that stands for a service.

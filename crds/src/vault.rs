@@ -64,6 +64,18 @@ pub struct TokenVaultSpec {
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub issuers: Vec<Issuer>,
 
+    /// Networks beside the public internet in which issuers may be, such as `10.20.0.0/16` for a provider of
+    /// your own, or for a Service of the cluster. An issuer at any other private, link-local or shared address
+    /// is not asked, whatever name it has. Loopback and link-local networks, where clouds have their
+    /// metadata, are refused. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 16),
+        inner(length(min = 3, max = 43), regex(pattern = "^[0-9a-fA-F:.]+/[0-9]+$"))
+    )]
+    #[schemars(extend("x-kubernetes-list-type" = "set"))]
+    pub allowed_networks: Vec<String>,
+
     /// Which workloads may ask for tokens of which services, each for users who logged in there. Empty
     /// (default): none.
     #[serde(default)]
@@ -204,6 +216,13 @@ pub struct Consumer {
     #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 255)))]
     #[schemars(extend("x-kubernetes-list-type" = "set"))]
     pub resource_servers: Vec<String>,
+    /// The resource servers for which they may have tokens of the vault's own client at the first issuer, with
+    /// no user (`grantType: ClientCredentials` of a proxy's token). Such a token may do whatever the client
+    /// itself may. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 255)))]
+    #[schemars(extend("x-kubernetes-list-type" = "set"))]
+    pub client_credentials: Vec<String>,
 }
 
 /// When tokens are refreshed, and how hard issuers are pressed.

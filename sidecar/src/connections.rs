@@ -92,7 +92,7 @@ fn services(
     vault: &Vault,
     now: UnixSeconds,
 ) -> Vec<Service> {
-    let wanted = vault.deliveries.iter().map(|one| &one.token);
+    let wanted = vault.deliveries_for_users();
     let named = |resource_server: &str| {
         let token = wanted
             .clone()

@@ -2,7 +2,8 @@
 //!
 //! A request says by `X-Globus-Auth-Session` for whom it is made: the value that came with a request of
 //! that user. It is sent to the one origin that is configured for its path, with that user's token, and to
-//! no other: a redirect is an answer for the workload, not an order for us.
+//! no other: a redirect is an answer for the workload, not an order for us. A token that acts for no user needs
+//! no such value.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use axum::extract::State;
 use axum::response::IntoResponse;
 use globus_auth_core::runtime::telemetry::Chain;
 use globus_auth_core::session::Session;
+use globus_auth_core::sidecar_config::GrantType;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::uri::PathAndQuery;
@@ -66,13 +68,14 @@ impl Outbound {
         let (parts, body) = request.into_parts();
         self.check_origin(&parts.headers)?;
         let (index, target) = route(vault, &parts.uri).ok_or(Refusal::NoRoute)?;
-        let session = self.user(live, vault, &parts.headers)?;
-        let token = vault
-            .token(session.id, index, None)
-            .await
-            .map_err(Refusal::Vault)?;
-        let (body, again) = repeatable(&parts.headers, body).await?;
         let delivery = vault.deliveries.get(index).ok_or(Refusal::NoRoute)?;
+        let holder = match delivery.token.grant_type {
+            GrantType::AuthorizationCode => Some(self.user(live, vault, &parts.headers)?.id),
+            GrantType::ClientCredentials => None,
+        };
+        let token = vault.token(holder, index, None).await;
+        let token = token.map_err(Refusal::Vault)?;
+        let (body, again) = repeatable(&parts.headers, body).await?;
         let origin = delivery.origin.as_ref().ok_or(Refusal::NoRoute)?;
         let authority = delivery.token.route.as_ref().ok_or(Refusal::NoRoute)?;
         let authority = authority.upstream.authority();
@@ -85,7 +88,7 @@ impl Outbound {
             return Ok(passed_on(response));
         };
         // The token was taken back, or is not what it seems: one that is new, once.
-        match vault.token(session.id, index, Some(&token)).await {
+        match vault.token(holder, index, Some(&token)).await {
             Ok(renewed) => {
                 let request = outgoing(&renewed, Body::from(again))?;
                 let response = origin.send(request).await.map_err(Refusal::Upstream)?;

@@ -390,7 +390,7 @@ impl Provider {
         let Some(vault) = &self.vault else {
             return (scopes, &[]);
         };
-        let delivered = vault.deliveries.iter().flat_map(|one| &one.token.scopes);
+        let delivered = vault.deliveries_for_users().flat_map(|token| &token.scopes);
         for scope in delivered {
             if !scopes.contains(scope) {
                 scopes.push(scope.clone());

@@ -12,12 +12,12 @@ use globus_auth_core::oauth::globus::requirements::SessionRequirements;
 use globus_auth_core::runtime::http_client::{BadTrust, HttpClient, SendError};
 use globus_auth_core::runtime::telemetry::Chain;
 use globus_auth_core::session::{Session, SessionId};
-use globus_auth_core::sidecar_config::{DeliveredToken, Vault as Config};
+use globus_auth_core::sidecar_config::{DeliveredToken, GrantType, Vault as Config};
 use globus_auth_core::transaction::LoginTransaction;
 use globus_auth_core::vault_api::{
     CONNECTIONS, Connection, ConnectionsRequest, ConnectionsResponse, DISCONNECT,
-    DisconnectRequest, LOGINS, LoginRequest, LoginResponse, SESSIONS, SESSIONS_END, SessionRequest,
-    SessionResponse, TOKENS, TokenAnswer, TokenRequest, fingerprint,
+    DisconnectRequest, LOGINS, LoginRequest, LoginResponse, OWN_TOKENS, OwnTokenRequest, SESSIONS,
+    SESSIONS_END, SessionRequest, SessionResponse, TOKENS, TokenAnswer, TokenRequest, fingerprint,
 };
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Request, StatusCode};
@@ -39,7 +39,7 @@ pub(crate) struct Vault {
     /// In the order of the configuration.
     pub(crate) deliveries: Vec<Delivery>,
     handles: Cache<SessionId, SecretString>,
-    tokens: Cache<(SessionId, usize), Arc<Delivered>>,
+    tokens: Cache<(Holder, usize), Arc<Delivered>>,
     /// What the workload shows for a user whose request it serves: works in this pod only.
     passes: Cache<String, Arc<Session>>,
     passes_of: Cache<SessionId, HeaderValue>,
@@ -54,12 +54,25 @@ impl std::fmt::Debug for Vault {
     }
 }
 
+/// Whose a token is: of the user of a session, or of nobody but the vault's client.
+pub(crate) type Holder = Option<SessionId>;
+
 /// One token that the workload gets, and how.
 #[derive(Debug)]
 pub(crate) struct Delivery {
     pub(crate) token: DeliveredToken,
     pub(crate) header: Option<HeaderName>,
     pub(crate) origin: Option<Workload>,
+}
+
+impl Delivery {
+    /// Whose the token is, with a request of the user of `session`.
+    fn holder(&self, session: SessionId) -> Holder {
+        match self.token.grant_type {
+            GrantType::AuthorizationCode => Some(session),
+            GrantType::ClientCredentials => None,
+        }
+    }
 }
 
 /// A token, ready to be sent.
@@ -94,6 +107,12 @@ impl Vault {
             passes: Cache::new(MAX_SESSIONS),
             passes_of: Cache::new(MAX_SESSIONS),
         })
+    }
+
+    /// What users are asked for.
+    pub(crate) fn deliveries_for_users(&self) -> impl Iterator<Item = &DeliveredToken> + Clone {
+        let tokens = self.deliveries.iter().map(|delivery| &delivery.token);
+        tokens.filter(|token| token.grant_type == GrantType::AuthorizationCode)
     }
 
     /// Whether this was made of the same configuration.
@@ -144,7 +163,7 @@ impl Vault {
     pub(crate) async fn end(&self, session: SessionId) -> Result<(), VaultError> {
         self.handles.remove(&session);
         for index in 0..self.deliveries.len() {
-            self.tokens.remove(&(session, index));
+            self.tokens.remove(&(Some(session), index));
         }
         if let Some((_, pass)) = self.passes_of.remove(&session)
             && let Ok(pass) = pass.to_str()
@@ -184,7 +203,7 @@ impl Vault {
     ) -> Result<(), VaultError> {
         for (index, delivery) in self.deliveries.iter().enumerate() {
             if delivery.token.resource_server == resource_server {
-                self.tokens.remove(&(session, index));
+                self.tokens.remove(&(Some(session), index));
             }
         }
         let request = DisconnectRequest {
@@ -195,18 +214,18 @@ impl Vault {
         self.send(DISCONNECT, body).await.map(drop)
     }
 
-    /// The token of the delivery at `index`, for the user of `session`; another one than `rejected`.
+    /// The token of the delivery at `index`, of `holder`; another one than `rejected`.
     /// However many wait for it, the vault is asked once.
     ///
     /// # Errors
     /// [`VaultError`].
     pub(crate) async fn token(
         &self,
-        session: SessionId,
+        holder: Holder,
         index: usize,
         rejected: Option<&Delivered>,
     ) -> Result<Arc<Delivered>, VaultError> {
-        let key = (session, index);
+        let key = (holder, index);
         let is_useless = |token: &Arc<Delivered>| {
             token.good_until <= Instant::now()
                 || rejected.is_some_and(|rejected| rejected.fingerprint == token.fingerprint)
@@ -214,31 +233,27 @@ impl Vault {
         self.tokens.remove_if(&key, is_useless);
         let rejected = rejected.map(|token| token.fingerprint.clone());
         self.tokens
-            .get_or_insert_async(&key, self.fetch(session, index, rejected))
+            .get_or_insert_async(&key, self.fetch(holder, index, rejected))
             .await
     }
 
     async fn fetch(
         &self,
-        session: SessionId,
+        holder: Holder,
         index: usize,
         rejected: Option<String>,
     ) -> Result<Arc<Delivered>, VaultError> {
         let wanted = &self.deliveries.get(index).ok_or(VaultError::Answer)?.token;
-        let mut request = TokenRequest {
-            handle: self.handle(session).await?,
-            resource_server: wanted.resource_server.clone(),
-            scopes: wanted.scopes.clone(),
-            rejected,
-        };
-        let answer = match self.ask(TOKENS, &request).await {
-            // The vault was restored, or the session was ended there: a new handle tells.
-            Err(VaultError::Refused(StatusCode::FORBIDDEN)) => {
-                self.handles.remove(&session);
-                request.handle = self.handle(session).await?;
-                self.ask(TOKENS, &request).await?
+        let answer = match holder {
+            Some(session) => self.ask_for_user(session, wanted, rejected).await?,
+            None => {
+                let request = OwnTokenRequest {
+                    resource_server: wanted.resource_server.clone(),
+                    scopes: wanted.scopes.clone(),
+                    rejected,
+                };
+                self.ask(OWN_TOKENS, &request).await?
             }
-            answer => answer?,
         };
         match answer {
             TokenAnswer::Token(token) => delivered(&token.access_token, token.lifetime()),
@@ -249,6 +264,29 @@ impl Vault {
                 required_scopes: scopes,
                 ..requirements
             })),
+        }
+    }
+
+    async fn ask_for_user(
+        &self,
+        session: SessionId,
+        wanted: &DeliveredToken,
+        rejected: Option<String>,
+    ) -> Result<TokenAnswer, VaultError> {
+        let mut request = TokenRequest {
+            handle: self.handle(session).await?,
+            resource_server: wanted.resource_server.clone(),
+            scopes: wanted.scopes.clone(),
+            rejected,
+        };
+        match self.ask(TOKENS, &request).await {
+            // The vault was restored, or the session was ended there: a new handle tells.
+            Err(VaultError::Refused(StatusCode::FORBIDDEN)) => {
+                self.handles.remove(&session);
+                request.handle = self.handle(session).await?;
+                self.ask(TOKENS, &request).await
+            }
+            answer => answer,
         }
     }
 
@@ -289,7 +327,7 @@ impl Vault {
             let Some(name) = &delivery.header else {
                 continue;
             };
-            match self.token(session.id, index, None).await {
+            match self.token(delivery.holder(session.id), index, None).await {
                 Ok(token) => drop(headers.insert(name.clone(), token.bare.clone())),
                 Err(error) => {
                     let token = &delivery.token.name;

@@ -32,6 +32,20 @@ pub struct TokenSet {
     pub is_bearer: bool,
 }
 
+impl TokenSet {
+    /// Nothing yet, where these scopes are to be asked for.
+    pub fn none(scopes: Vec<String>) -> Self {
+        Self {
+            resource_server: None,
+            access_token: SecretString::default(),
+            refresh_token: None,
+            lifetime: Duration::ZERO,
+            scopes: Some(scopes),
+            is_bearer: false,
+        }
+    }
+}
+
 /// Why no tokens came.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Problem {

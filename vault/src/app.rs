@@ -9,8 +9,8 @@ use axum::{Json, Router};
 use globus_auth_core::runtime::telemetry::Chain;
 use globus_auth_core::vault_api::{
     CONNECTIONS, ConnectionsRequest, ConnectionsResponse, DISCONNECT, DisconnectRequest, LOGINS,
-    LoginRequest, LoginResponse, Refusal, SESSIONS, SESSIONS_END, SessionRequest, SessionResponse,
-    TOKENS, TokenAnswer, TokenRequest,
+    LoginRequest, LoginResponse, OWN_TOKENS, OwnTokenRequest, Refusal, SESSIONS, SESSIONS_END,
+    SessionRequest, SessionResponse, TOKENS, TokenAnswer, TokenRequest,
 };
 use http::{HeaderMap, StatusCode};
 
@@ -33,6 +33,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route(SESSIONS, post(open_session))
         .route(SESSIONS_END, post(end_session))
         .route(TOKENS, post(token))
+        .route(OWN_TOKENS, post(own_token))
         .route(CONNECTIONS, post(connections))
         .route(DISCONNECT, post(disconnect))
         .layer(DefaultBodyLimit::max(MAX_BODY))
@@ -75,6 +76,15 @@ async fn token(
 ) -> Result<Json<TokenAnswer>, ApiError> {
     let caller = app.caller(&headers).await?;
     Ok(Json(app.vault.token(&caller, &request).await?))
+}
+
+async fn own_token(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    Json(request): Json<OwnTokenRequest>,
+) -> Result<Json<TokenAnswer>, ApiError> {
+    let caller = app.caller(&headers).await?;
+    Ok(Json(app.vault.own_token(&caller, &request).await?))
 }
 
 async fn connections(

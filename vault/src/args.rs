@@ -79,7 +79,7 @@ pub struct Args {
 /// What else the program does.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Take over tokens that another program keeps in a file: mcp_tokens.enc of atlas-chat, tokens.json or
+    /// Take over tokens that another program keeps in a file: `mcp_tokens.enc` of atlas-chat, tokens.json or
     /// storage.db of the Globus SDK, files of fair-research-login and Gladier.
     Import(ImportArgs),
     /// Follow the audit log from its beginning, and say whether every entry is as it was written.

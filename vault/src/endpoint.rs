@@ -254,6 +254,7 @@ impl TokenEndpoint for Client {
 fn never_left(error: &SendError) -> bool {
     match error {
         SendError::Request(error) => error.is_connect(),
+        SendError::Internal(_) => true,
         SendError::ReadBody(_) | SendError::Timeout | SendError::Unavailable { .. } => false,
     }
 }

@@ -431,7 +431,13 @@ impl Refresher {
         let mut renewed = Grant {
             state: State::Active,
             reason: None,
-            scopes: set.scopes.clone().unwrap_or_else(|| row.scopes.clone()),
+            scopes: match row.kind {
+                // What is asked for each time.
+                Kind::ClientCredentials => row.scopes.clone(),
+                Kind::AuthorizationCode | Kind::Manual => {
+                    set.scopes.clone().unwrap_or_else(|| row.scopes.clone())
+                }
+            },
             issued_at: sent_at,
             access_expires_at: sent_at.saturating_add(set.lifetime),
             failures: 0,
@@ -663,7 +669,7 @@ fn unavailable(error: &StoreError) -> RefreshError {
 }
 
 /// Between 0 and 1; the middle, if the operating system has no randomness.
-fn spread() -> f64 {
+pub(crate) fn spread() -> f64 {
     random::bytes::<4>().map_or(0.5, |bytes| {
         f64::from(u32::from_be_bytes(bytes)) / f64::from(u32::MAX)
     })

@@ -67,7 +67,8 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         .context("failed to open the database")?;
     let secrets = Secrets::open_store(&store, &keys).await.map_err(chain)?;
     store.take_over().await.map_err(chain)?;
-    let http = HttpClient::with_system_roots().context("failed to make an HTTP client")?;
+    let http =
+        HttpClient::guarded(config.egress.clone()).context("failed to make an HTTP client")?;
     let metrics = Metrics::default();
 
     let issuers = config.issuers.iter();

@@ -29,17 +29,45 @@ pub fn after_success(
     }
     let lifetime = grant.lifetime();
     let is_warm = now < grant.used_at.saturating_add(lifetime.saturating_mul(2));
+    if !is_warm && grant.kind == Kind::ClientCredentials {
+        // There is no refresh token that could die.
+        return None;
+    }
     let wait = if is_warm {
-        // Before the end comes the margin in which tokens are not handed out any more.
-        let latest = lifetime.saturating_sub(MARGIN);
-        lifetime
-            .mul_f64(0.2f64.mul_add(spread, 0.6))
-            .min(latest)
-            .max(SOONEST)
+        warm_wait(lifetime, spread)
     } else {
         keep_alive.within.mul_f64(0.2f64.mul_add(spread, 0.5))
     };
     Some(now.saturating_add(wait))
+}
+
+/// What a use at `now` changes: none, if the use before was not long ago. A grant that was cold becomes warm.
+pub fn after_use(grant: &Grant, now: Moment, spread: f64) -> Option<Grant> {
+    let lifetime = grant.lifetime();
+    let is_recent = now < grant.used_at.saturating_add(lifetime / 4);
+    // Whoever is refreshing it writes soon.
+    if is_recent || grant.progress.lease_until > now {
+        return None;
+    }
+    let mut used = Grant {
+        used_at: now,
+        ..grant.clone()
+    };
+    used.progress.version += 1;
+    if grant.state == State::Active && is_refreshable(grant) {
+        let wait = warm_wait(lifetime, spread);
+        let due = grant.issued_at.saturating_add(wait).max(now);
+        used.due_at = Some(grant.due_at.map_or(due, |before| before.min(due)));
+    }
+    Some(used)
+}
+
+/// Before the end comes the margin in which tokens are not handed out any more.
+fn warm_wait(lifetime: Duration, spread: f64) -> Duration {
+    lifetime
+        .mul_f64(0.2f64.mul_add(spread, 0.6))
+        .min(lifetime.saturating_sub(MARGIN))
+        .max(SOONEST)
 }
 
 /// When to try again after the `failures`-th failure in a row: between nothing and twice the time of the
@@ -107,6 +135,27 @@ mod tests {
     ) {
         let due = after_success(&grant(lifetime, unused), KEEP_ALIVE, NOW, spread).unwrap();
         assert_eq!((due.saturating_sub(NOW)).as_secs(), expected);
+    }
+
+    /// A grant of a month of disuse, whose token is good for an hour from NOW on.
+    #[rstest]
+    #[case::at_once(0, Some(2160))]
+    #[case::near_its_end(3000, Some(3000))]
+    fn a_cold_grant_becomes_warm_by_its_use(#[case] later: u64, #[case] expected: Option<u64>) {
+        let cold = Grant {
+            due_at: Some(NOW + Duration::from_hours(500)),
+            ..grant(3600, 7200)
+        };
+        let now = NOW + Duration::from_secs(later);
+        let used = after_use(&cold, now, 0.0).unwrap();
+        assert_eq!((used.used_at, used.progress.version), (now, 2));
+        let due = used.due_at.map(|due| (due.saturating_sub(NOW)).as_secs());
+        assert_eq!(due, expected);
+        // Not again so soon, and not while somebody refreshes it.
+        assert_eq!(after_use(&used, now + Duration::from_secs(899), 0.0), None);
+        let mut leased = cold;
+        leased.progress.lease_until = now + Duration::from_secs(1);
+        assert_eq!(after_use(&leased, now, 0.0), None);
     }
 
     #[test]

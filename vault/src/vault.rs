@@ -11,7 +11,7 @@ use globus_auth_core::oauth::id_token::{self, Login};
 use globus_auth_core::random;
 use globus_auth_core::runtime::key_source::KeySource;
 use globus_auth_core::vault_api::{
-    Connection, LoginRequest, LoginResponse, OtherToken, Token, TokenAnswer,
+    Connection, LoginRequest, LoginResponse, OtherToken, OwnTokenRequest, Token, TokenAnswer,
     TokenRequest as Wanted, fingerprint,
 };
 use globus_auth_core::vault_config::VaultConfig;
@@ -24,7 +24,7 @@ use crate::envelope::Field;
 use crate::grant::{Digest, Grant, Kind, Owner, SealedTokens, State, User, digest};
 use crate::metrics::Metrics;
 use crate::progress::{Moment, Progress};
-use crate::refresher::{Issuer, RefreshError, Refresher};
+use crate::refresher::{self, Issuer, RefreshError, Refresher};
 use crate::schedule;
 use crate::store::audit::Entry;
 use crate::store::sessions::SessionRow;
@@ -199,7 +199,7 @@ impl Vault {
         loop {
             let present = self.store().find(&owner).await?;
             let from = present.as_ref().map(|grant| grant.progress.version);
-            let grant = self.consented(issuer, owner.clone(), present, set, now)?;
+            let grant = self.consented(issuer, owner.clone(), present.as_ref(), set, now)?;
             let is_written = match from {
                 Some(version) => self.store().replace(&grant, version).await?,
                 None => self.store().insert(&grant).await?,
@@ -215,12 +215,12 @@ impl Vault {
         &self,
         issuer: &Issuer,
         owner: Owner,
-        present: Option<Grant>,
+        present: Option<&Grant>,
         set: &TokenSet,
         now: Moment,
     ) -> Result<Grant, VaultError> {
         let token = set.refresh_token.as_ref();
-        let mut grant = Grant::given(owner, Kind::AuthorizationCode, set, present.as_ref(), now)
+        let mut grant = Grant::given(owner, Kind::AuthorizationCode, set, present, now)
             .map_err(|_unavailable| VaultError::Unavailable("no randomness"))?;
         let access = set.is_bearer.then_some(&set.access_token);
         grant.tokens = self
@@ -344,12 +344,7 @@ impl Vault {
     /// [`VaultError`].
     pub async fn token(&self, caller: &Caller, wanted: &Wanted) -> Result<TokenAnswer, VaultError> {
         let answer = self.find_token(caller, wanted).await;
-        self.metrics.asked(match &answer {
-            Ok(TokenAnswer::Token(_)) => "token",
-            Ok(TokenAnswer::ReauthenticationRequired { .. }) => "reauthentication_required",
-            Err(VaultError::Forbidden | VaultError::Invalid(_)) => "refused",
-            Err(VaultError::Unavailable(_) | VaultError::Store(_)) => "unavailable",
-        });
+        self.metrics.asked(result(&answer));
         answer
     }
 
@@ -379,7 +374,89 @@ impl Vault {
         if !missing.is_empty() {
             return Ok(reauthentication(missing));
         }
-        self.fresh(grant, wanted).await
+        self.fresh(grant, &wanted.scopes, wanted.rejected.as_ref())
+            .await
+    }
+
+    /// An access token of our client itself at the first issuer, for a workload that may have it.
+    ///
+    /// # Errors
+    /// [`VaultError`].
+    pub async fn own_token(
+        &self,
+        caller: &Caller,
+        wanted: &OwnTokenRequest,
+    ) -> Result<TokenAnswer, VaultError> {
+        let answer = self.find_own_token(caller, wanted).await;
+        self.metrics.asked(result(&answer));
+        answer
+    }
+
+    async fn find_own_token(
+        &self,
+        caller: &Caller,
+        wanted: &OwnTokenRequest,
+    ) -> Result<TokenAnswer, VaultError> {
+        let resource = &wanted.resource_server;
+        if !self
+            .config
+            .allows_own(&caller.namespace, &caller.service_account, resource)
+        {
+            self.refuse(caller, "own token", None).await;
+            return Err(VaultError::Forbidden);
+        }
+        let issuer = self.config.issuers.first();
+        let issuer = issuer.ok_or(VaultError::Invalid("no such issuer and client"))?;
+        let owner = Owner {
+            tenant: caller.tenant(),
+            user: User {
+                issuer: issuer.issuer.as_str().to_owned(),
+                subject: issuer.client_id.clone(),
+            },
+            issuer: issuer.issuer.as_str().to_owned(),
+            client_id: issuer.client_id.clone(),
+            resource: resource.clone(),
+        };
+        loop {
+            let present = self.store().find(&owner).await?;
+            let has_all = |grant: &Grant| {
+                grant.kind == Kind::ClientCredentials
+                    && grant.state != State::Revoked
+                    && wanted
+                        .scopes
+                        .iter()
+                        .all(|scope| grant.scopes.contains(scope))
+            };
+            if let Some(grant) = present.as_ref().filter(|grant| has_all(grant)) {
+                return self
+                    .fresh(grant.clone(), &wanted.scopes, wanted.rejected.as_ref())
+                    .await;
+            }
+            let now = self.refresher.now();
+            let mut scopes = wanted.scopes.clone();
+            scopes.extend(present.iter().flat_map(|grant| grant.scopes.clone()));
+            scopes.sort();
+            scopes.dedup();
+            let set = TokenSet::none(scopes);
+            let mut grant = Grant::given(
+                owner.clone(),
+                Kind::ClientCredentials,
+                &set,
+                present.as_ref(),
+                now,
+            )
+            .map_err(|_unavailable| VaultError::Unavailable("no randomness"))?;
+            grant.tokens = self
+                .refresher
+                .secrets()
+                .seal(&grant, None, None)
+                .map_err(|_seal| VaultError::Unavailable("a grant could not be sealed"))?;
+            let version = present.map(|grant| grant.progress.version);
+            match version {
+                Some(version) => self.store().replace(&grant, version).await?,
+                None => self.store().insert(&grant).await?,
+            };
+        }
     }
 
     async fn find(
@@ -403,10 +480,15 @@ impl Vault {
         Ok(None)
     }
 
-    async fn fresh(&self, grant: Grant, wanted: &Wanted) -> Result<TokenAnswer, VaultError> {
+    async fn fresh(
+        &self,
+        grant: Grant,
+        scopes: &[String],
+        rejected: Option<&String>,
+    ) -> Result<TokenAnswer, VaultError> {
         let now = self.refresher.now();
         let present = self.opened(&grant)?;
-        let is_rejected = match (&wanted.rejected, &present) {
+        let is_rejected = match (rejected, &present) {
             (Some(rejected), Some(present)) => *rejected == fingerprint(present),
             (_, None) => true,
             (None, Some(_)) => false,
@@ -414,6 +496,7 @@ impl Vault {
         if let (Some(token), false, true) =
             (&present, is_rejected, grant.is_fresh(now, margin(&grant)))
         {
+            self.note_use(&grant, now).await;
             return Ok(answer(token.clone(), &grant, now));
         }
         let refreshed = self
@@ -434,11 +517,22 @@ impl Vault {
                     Ok(answer(token, &grant, now))
                 }
                 (_, RefreshError::NeedsUser) => Ok(reauthentication(grant.scopes)),
-                (_, RefreshError::Gone) => Ok(reauthentication(wanted.scopes.clone())),
+                (_, RefreshError::Gone) => Ok(reauthentication(scopes.to_vec())),
                 (_, RefreshError::Unavailable) => {
                     Err(VaultError::Unavailable("the issuer gave no token"))
                 }
             },
+        }
+    }
+
+    /// What is used is refreshed before it ends. That this could not be noted is no matter for who asked.
+    async fn note_use(&self, grant: &Grant, now: Moment) {
+        let Some(used) = schedule::after_use(grant, now, refresher::spread()) else {
+            return;
+        };
+        let noted = self.store().replace(&used, grant.progress.version).await;
+        if let Err(error) = noted {
+            tracing::warn!(grant = grant.id, %error, "failed to note that a grant is used");
         }
     }
 
@@ -625,6 +719,16 @@ fn reauthentication(scopes: Vec<String>) -> TokenAnswer {
     TokenAnswer::ReauthenticationRequired {
         scopes,
         requirements: SessionRequirements::default(),
+    }
+}
+
+/// How a request for a token ended, for the metric.
+const fn result(answer: &Result<TokenAnswer, VaultError>) -> &'static str {
+    match answer {
+        Ok(TokenAnswer::Token(_)) => "token",
+        Ok(TokenAnswer::ReauthenticationRequired { .. }) => "reauthentication_required",
+        Err(VaultError::Forbidden | VaultError::Invalid(_)) => "refused",
+        Err(VaultError::Unavailable(_) | VaultError::Store(_)) => "unavailable",
     }
 }
 

@@ -1,6 +1,9 @@
 //! Requests to identity providers and to the operator: small, bounded, and never redirected.
 
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,15 +12,19 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::dns::Name;
 use hyper_util::rt::TokioExecutor;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
+use crate::egress::Egress;
+
 /// An HTTP client whose every request ends within a bounded time and a bounded answer.
 #[derive(Clone, Debug)]
 pub struct HttpClient {
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    client: Client<HttpsConnector<HttpConnector<Resolver>>, Full<Bytes>>,
+    resolver: Resolver,
 }
 
 impl HttpClient {
@@ -26,10 +33,28 @@ impl HttpClient {
     /// # Errors
     /// [`BadTrust`] if the system has none.
     pub fn with_system_roots() -> Result<Self, BadTrust> {
+        Self::of(Resolver { egress: None })
+    }
+
+    /// The same, for addresses that somebody else's configuration names: only what `egress` permits is asked.
+    /// Every address of a name must be permitted, and the one that is asked is one that was looked at.
+    ///
+    /// # Errors
+    /// [`BadTrust`] if the system has no certificate authorities.
+    pub fn guarded(egress: Egress) -> Result<Self, BadTrust> {
+        let egress = Some(Arc::new(egress));
+        Self::of(Resolver { egress })
+    }
+
+    fn of(resolver: Resolver) -> Result<Self, BadTrust> {
         let builder = HttpsConnectorBuilder::new()
             .with_native_roots()
             .map_err(BadTrust::System)?;
-        Ok(Self::new(builder.https_or_http().enable_http1().build()))
+        let builder = builder.https_or_http().enable_http1();
+        Ok(Self::new(
+            builder.wrap_connector(resolver.connector()),
+            resolver,
+        ))
     }
 
     /// A client that trusts only the certificates in `authorities` (PEM), and speaks only TLS.
@@ -49,20 +74,21 @@ impl HttpClient {
         let tls = rustls::ClientConfig::builder()
             .with_root_certificates(roots)
             .with_no_client_auth();
+        let resolver = Resolver { egress: None };
         let connector = HttpsConnectorBuilder::new()
             .with_tls_config(tls)
             .https_only()
             .enable_http1()
-            .build();
-        Ok(Self::new(connector))
+            .wrap_connector(resolver.connector());
+        Ok(Self::new(connector, resolver))
     }
 
-    fn new(connector: HttpsConnector<HttpConnector>) -> Self {
+    fn new(connector: HttpsConnector<HttpConnector<Resolver>>, resolver: Resolver) -> Self {
         let client = Client::builder(TokioExecutor::new())
             .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_max_idle_per_host(2)
             .build(connector);
-        Self { client }
+        Self { client, resolver }
     }
 
     /// Sends `request` and reads the whole answer. A redirect is an answer, not an order: it could lead
@@ -71,6 +97,12 @@ impl HttpClient {
     /// # Errors
     /// [`SendError`].
     pub async fn send(&self, request: Request<Vec<u8>>) -> Result<Response<Vec<u8>>, SendError> {
+        // An address that is written as a number is not resolved.
+        let host = request.uri().host().unwrap_or_default();
+        let literal = host.trim_start_matches('[').trim_end_matches(']').parse();
+        if let Ok(address) = literal {
+            self.resolver.check(address).map_err(SendError::Internal)?;
+        }
         let exchange = async {
             let request = request.map(|body| Full::new(Bytes::from(body)));
             let response = self
@@ -91,6 +123,57 @@ impl HttpClient {
             .map_err(|_elapsed| SendError::Timeout)?
     }
 }
+
+/// Resolves names, and refuses those of internal addresses.
+#[derive(Clone, Debug)]
+struct Resolver {
+    /// None: everything is permitted.
+    egress: Option<Arc<Egress>>,
+}
+
+impl Resolver {
+    fn connector(&self) -> HttpConnector<Self> {
+        let mut connector = HttpConnector::new_with_resolver(self.clone());
+        connector.enforce_http(false);
+        connector
+    }
+
+    fn check(&self, address: IpAddr) -> Result<(), InternalAddress> {
+        match &self.egress {
+            Some(egress) if !egress.permits(address) => Err(InternalAddress(address)),
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
+impl tower_service::Service<Name> for Resolver {
+    type Response = std::vec::IntoIter<SocketAddr>;
+    type Error = std::io::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, _context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let resolver = self.clone();
+        Box::pin(async move {
+            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
+            let found: Vec<SocketAddr> = found.collect();
+            for address in &found {
+                resolver
+                    .check(address.ip())
+                    .map_err(std::io::Error::other)?;
+            }
+            Ok(found.into_iter())
+        })
+    }
+}
+
+/// A name or an address that leads to where only the cluster can reach.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{0} is an internal address, and not in a network that is allowed")]
+pub struct InternalAddress(IpAddr);
 
 impl<'c> oauth2::AsyncHttpClient<'c> for HttpClient {
     type Error = SendError;
@@ -146,6 +229,9 @@ pub enum BadTrust {
 /// Why there is no answer. Nothing of the request is in the message.
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
+    /// Nothing was sent.
+    #[error("refused to send the request")]
+    Internal(#[source] InternalAddress),
     /// The answer broke off, or is longer than 256 KiB.
     #[error("failed to read the response")]
     ReadBody(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -161,4 +247,55 @@ pub enum SendError {
         /// The status.
         status: StatusCode,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::runtime::telemetry::Chain;
+
+    fn allowed(networks: &[&str]) -> Egress {
+        let networks = networks.iter().map(|network| network.parse().unwrap());
+        Egress {
+            allowed: networks.collect(),
+        }
+    }
+
+    /// By number and by name, and without a connection.
+    #[rstest]
+    #[case("127.0.0.1")]
+    #[case("[::1]")]
+    #[case("[::ffff:127.0.0.1]")]
+    #[case("localhost")]
+    #[tokio::test]
+    async fn an_internal_address_is_not_asked(#[case] host: &str) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let client = HttpClient::guarded(Egress::default()).unwrap();
+        let request = Request::get(format!("http://{host}:{port}/")).body(vec![]);
+        let error = client.send(request.unwrap()).await.unwrap_err();
+        let said = Chain(&error).to_string();
+        assert!(said.contains("is an internal address"), "{said}");
+        let asked = tokio::time::timeout(Duration::from_millis(50), listener.accept());
+        assert!(asked.await.is_err());
+    }
+
+    #[tokio::test]
+    async fn an_address_in_a_network_that_is_allowed_is_asked() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let client = HttpClient::guarded(allowed(&["127.0.0.0/8", "::1/128"])).unwrap();
+        for host in ["127.0.0.1", "localhost"] {
+            let request = Request::get(format!("http://{host}:{port}/")).body(vec![]);
+            let asked = tokio::spawn({
+                let client = client.clone();
+                async move { client.send(request.unwrap()).await.is_ok() }
+            });
+            drop(listener.accept().await.unwrap());
+            assert!(!asked.await.unwrap());
+        }
+    }
 }

@@ -1,6 +1,8 @@
 //! What a proxy gets from its vault. Pure.
 
-use globus_auth_core::sidecar_config::{self as config, DeliveredToken, TokenRoute, Vault};
+use globus_auth_core::sidecar_config::{
+    self as config, DeliveredToken, GrantType, TokenRoute, Vault,
+};
 use globus_auth_core::url::{BadUrl, Issuer};
 use globus_auth_crds::conditions::{reasons, types};
 use globus_auth_crds::{GlobusAuthProxy, TokenVault, proxy as spec};
@@ -93,6 +95,10 @@ fn token(token: &spec::Token) -> Result<DeliveredToken, Problem> {
         name: name.clone(),
         resource_server: token.resource_server.clone(),
         scopes: token.scopes.clone(),
+        grant_type: match token.grant_type {
+            spec::GrantType::AuthorizationCode => GrantType::AuthorizationCode,
+            spec::GrantType::ClientCredentials => GrantType::ClientCredentials,
+        },
         header: token.header.clone(),
         route: route.transpose()?,
     })

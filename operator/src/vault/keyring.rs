@@ -11,11 +11,22 @@ use super::rotation::{Key, Ring, Step};
 use super::secrets::{self, KEYRING, MakeError};
 use crate::proxy::validate::Problem;
 
-/// Reads the ring of `secret`, and when it was last changed.
+/// The ring that a vault has.
+#[derive(Debug)]
+pub struct Held {
+    /// Where it is.
+    pub secret: Secret,
+    /// What it says.
+    pub ring: Ring,
+    /// When it was last changed.
+    pub changed: Timestamp,
+}
+
+/// Reads the ring of `secret`.
 ///
 /// # Errors
 /// It is not one; the vault does not start with it either, and says why in its log.
-pub fn read(secret: &Secret) -> Result<(Ring, Timestamp), Problem> {
+pub fn read(secret: Secret) -> Result<Held, Problem> {
     let json = secret.data.as_ref().and_then(|data| data.get(KEYRING));
     let ring = json.and_then(|json| serde_json::from_slice(&json.0).ok());
     let ring = ring.ok_or_else(|| Problem {
@@ -32,7 +43,11 @@ pub fn read(secret: &Secret) -> Result<(Ring, Timestamp), Problem> {
         .get(CHANGED)
         .and_then(|text| text.parse().ok());
     let created = secret.creation_timestamp().map(|time| time.0);
-    Ok((ring, noted.or(created).unwrap_or(Timestamp::UNIX_EPOCH)))
+    Ok(Held {
+        changed: noted.or(created).unwrap_or(Timestamp::UNIX_EPOCH),
+        ring,
+        secret,
+    })
 }
 
 /// The ring after `step`; none if that changes nothing.
@@ -113,7 +128,7 @@ mod tests {
     #[test]
     fn steps_add_promote_and_retire() {
         let ring = json!({"primary": "k1", "keys": [{"id": "k1", "key": "AAAA"}]});
-        let (mut ring, _) = read(&secret(&ring)).unwrap();
+        let mut ring = read(secret(&ring)).unwrap().ring;
         for (step, primary, ids) in [
             (Step::Add("k2".to_owned()), "k1", &["k1", "k2"][..]),
             (Step::Promote("k2".to_owned()), "k2", &["k1", "k2"]),
@@ -132,8 +147,8 @@ mod tests {
 
     #[test]
     fn what_is_no_ring_is_told_without_its_content() {
-        let problem = read(&secret(&json!({"primary": "k1", "keys": "canary"}))).unwrap_err();
+        let problem = read(secret(&json!({"primary": "k1", "keys": "canary"}))).unwrap_err();
         assert!(problem.message.contains("backup") && !problem.message.contains("canary"));
-        assert!(read(&Secret::default()).is_err());
+        assert!(read(Secret::default()).is_err());
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use globus_auth_core::clock::Clock;
 use globus_auth_core::runtime::http_client::HttpClient;
+use globus_auth_core::vault_config::VaultConfig;
 use globus_auth_crds::TokenVault;
 use globus_auth_crds::vault::DeletionPolicy;
 use k8s_openapi::api::core::v1::Secret;
@@ -13,8 +14,9 @@ use k8s_openapi::jiff::Timestamp;
 use kube::runtime::controller::Action;
 use kube::{Api, Client, ResourceExt};
 
+use super::keyring::Held;
 use super::observe::{Observed, nudge, observe};
-use super::rotation::{self, Ring, Step};
+use super::rotation::{self, Step};
 use super::secrets::{self, CERTIFICATE, MakeError};
 use super::status::{self, Availability, Outcome};
 use super::validate::{self, keyring_lost};
@@ -67,19 +69,7 @@ pub async fn reconcile(
     )
     .await
     .map_err(ReconcileError::Observe)?;
-    let again = match &ring {
-        Some((secret, ring, changed)) => {
-            let rotation = Rotation {
-                vault: &vault,
-                secret,
-                ring,
-                changed: *changed,
-                observed: &observed,
-            };
-            rotate(&context, &rotation).await?
-        }
-        None => SOON,
-    };
+    let again = rotate(&context, &vault, ring.as_ref(), &observed).await?;
     let certificate = certificate(&context, &vault, &secrets).await?;
     let named = named(&vault, &secrets).await?;
     let config = match validate::validate(&vault, &named) {
@@ -91,13 +81,7 @@ pub async fn reconcile(
     };
     let availability = match &config {
         // Without its key the vault must not start: it would say that the database is of another key.
-        Some(config) if problems.is_empty() => {
-            let resources =
-                build::build(&vault, config, &context.settings).map_err(ReconcileError::Build)?;
-            apply::apply(&context.client, &namespace, &resources)
-                .await
-                .map_err(ReconcileError::Apply)?
-        }
+        Some(config) if problems.is_empty() => applied(&context, &vault, config).await?,
         Some(_) | None => Availability::Unavailable,
     };
     let outcome = Outcome {
@@ -107,10 +91,10 @@ pub async fn reconcile(
         certificate,
         config: config.as_ref(),
         availability,
-        keys: match &ring {
-            Some((_, ring, _)) => ring.keys.iter().map(|key| key.id.clone()).collect(),
-            None => Vec::new(),
-        },
+        keys: ring
+            .as_ref()
+            .map(|held| held.ring.ids())
+            .unwrap_or_default(),
         replicas: &observed.replicas,
     };
     let status = status::compute(vault.status.as_ref(), &outcome, Timestamp::now());
@@ -122,6 +106,19 @@ pub async fn reconcile(
     } else {
         SOON
     }))
+}
+
+async fn applied(
+    context: &Context,
+    vault: &TokenVault,
+    config: &VaultConfig,
+) -> Result<Availability, ReconcileError> {
+    let resources =
+        build::build(vault, config, &context.settings).map_err(ReconcileError::Build)?;
+    let namespace = vault.namespace().unwrap_or_default();
+    apply::apply(&context.client, &namespace, &resources)
+        .await
+        .map_err(ReconcileError::Apply)
 }
 
 /// Nothing here waits for an issuer: a deletion never hangs.
@@ -148,11 +145,11 @@ async fn keyring(
     vault: &TokenVault,
     secrets: &Api<Secret>,
     problems: &mut Vec<Problem>,
-) -> Result<Option<(Secret, Ring, Timestamp)>, ReconcileError> {
+) -> Result<Option<Held>, ReconcileError> {
     let name = names::keyring(&vault.name_any());
     if let Some(secret) = get(secrets, &name).await? {
-        return Ok(match keyring::read(&secret) {
-            Ok((ring, changed)) => Some((secret, ring, changed)),
+        return Ok(match keyring::read(secret) {
+            Ok(held) => Some(held),
             Err(problem) => {
                 problems.push(problem);
                 None
@@ -175,24 +172,21 @@ async fn keyring(
     Ok(None)
 }
 
-/// What a change of the key is decided by.
-struct Rotation<'r> {
-    vault: &'r TokenVault,
-    secret: &'r Secret,
-    ring: &'r Ring,
-    changed: Timestamp,
-    observed: &'r Observed,
-}
-
 /// Takes the next step of a change of the key, if there is one. When to look again.
-async fn rotate(context: &Context, rotation: &Rotation<'_>) -> Result<Duration, ReconcileError> {
-    let Rotation {
-        vault,
+async fn rotate(
+    context: &Context,
+    vault: &TokenVault,
+    held: Option<&Held>,
+    observed: &Observed,
+) -> Result<Duration, ReconcileError> {
+    let Some(Held {
         secret,
         ring,
         changed,
-        observed,
-    } = rotation;
+    }) = held
+    else {
+        return Ok(SOON);
+    };
     let now = now(&*context.clock);
     let wanted = usize::try_from(vault.spec.replicas).unwrap_or_default();
     let step = rotation::next(

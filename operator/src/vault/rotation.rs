@@ -31,6 +31,13 @@ pub struct Key {
     pub key: SecretString,
 }
 
+impl Ring {
+    /// The names of the keys, the oldest first.
+    pub fn ids(&self) -> Vec<String> {
+        self.keys.iter().map(|key| key.id.clone()).collect()
+    }
+}
+
 fn expose<S: Serializer>(secret: &SecretString, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(secrecy::ExposeSecret::expose_secret(secret))
 }

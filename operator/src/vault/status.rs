@@ -76,6 +76,46 @@ pub fn compute(
     outcome: &Outcome<'_>,
     now: Timestamp,
 ) -> TokenVaultStatus {
+    let rows = rows(outcome);
+    let before = |type_: &str| {
+        let conditions = old.map(|old| old.conditions.as_slice()).unwrap_or_default();
+        conditions.iter().find(|one| one.type_ == type_)
+    };
+    TokenVaultStatus {
+        observed_generation: outcome.generation,
+        url: Some(outcome.url.clone()),
+        certificate_authorities: outcome.certificate.clone(),
+        clients: match outcome.config {
+            Some(config) => config.issuers.iter().map(client).collect(),
+            None => old.map(|old| old.clients.clone()).unwrap_or_default(),
+        },
+        // While no pod answers, what was last known stays.
+        keyring: match outcome.replicas {
+            [] => old.and_then(|old| old.keyring.clone()),
+            replicas => keyring(&outcome.keys, replicas),
+        },
+        grants: match outcome.replicas.first() {
+            Some(replica) => Some(grants(replica)),
+            None => old.and_then(|old| old.grants.clone()),
+        },
+        conditions: rows
+            .into_iter()
+            .map(|(type_, status, reason, message)| Condition {
+                last_transition_time: before(type_)
+                    .filter(|before| before.status == status)
+                    .map_or(Time(now), |before| before.last_transition_time.clone()),
+                type_: type_.to_owned(),
+                status: status.to_owned(),
+                reason: reason.to_owned(),
+                message,
+                observed_generation: outcome.generation,
+            })
+            .collect(),
+    }
+}
+
+/// The conditions: type, status, reason and message, in the order in which they are shown.
+fn rows(outcome: &Outcome<'_>) -> Vec<Row> {
     let about = |type_: &'static str, reason: &'static str| {
         let problem = outcome.problems.iter().find(|one| one.condition == type_);
         match problem {
@@ -112,41 +152,7 @@ pub fn compute(
     conditions.insert(0, ready);
     // While an issuer is away, what it gave before is given out.
     conditions.push(issuers(outcome.replicas));
-    let before = |type_: &str| {
-        let conditions = old.map(|old| old.conditions.as_slice()).unwrap_or_default();
-        conditions.iter().find(|one| one.type_ == type_)
-    };
-    TokenVaultStatus {
-        observed_generation: outcome.generation,
-        url: Some(outcome.url.clone()),
-        certificate_authorities: outcome.certificate.clone(),
-        clients: match outcome.config {
-            Some(config) => config.issuers.iter().map(client).collect(),
-            None => old.map(|old| old.clients.clone()).unwrap_or_default(),
-        },
-        // While no pod answers, what was last known stays.
-        keyring: match outcome.replicas {
-            [] => old.and_then(|old| old.keyring.clone()),
-            replicas => keyring(&outcome.keys, replicas),
-        },
-        grants: match outcome.replicas.first() {
-            Some(replica) => Some(grants(replica)),
-            None => old.and_then(|old| old.grants.clone()),
-        },
-        conditions: conditions
-            .into_iter()
-            .map(|(type_, status, reason, message)| Condition {
-                last_transition_time: before(type_)
-                    .filter(|before| before.status == status)
-                    .map_or(Time(now), |before| before.last_transition_time.clone()),
-                type_: type_.to_owned(),
-                status: status.to_owned(),
-                reason: reason.to_owned(),
-                message,
-                observed_generation: outcome.generation,
-            })
-            .collect(),
-    }
+    conditions
 }
 
 type Row = (&'static str, &'static str, &'static str, String);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use globus_auth_core::egress::Egress;
 use globus_auth_core::sidecar_config::LogLevel;
 use globus_auth_core::url::{BadUrl, Issuer as IssuerUrl};
 use globus_auth_core::vault_config::{
@@ -11,6 +12,7 @@ use globus_auth_crds::TokenVault;
 use globus_auth_crds::conditions::{reasons, types};
 use globus_auth_crds::proxy::ProviderType;
 use globus_auth_crds::vault as spec;
+use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 
@@ -40,6 +42,10 @@ pub fn validate(
             Err(problem) => problems.push(problem),
         }
     }
+    let allowed = vault.spec.allowed_networks.iter();
+    let allowed: Vec<IpNet> = allowed
+        .filter_map(|text| network(text).map_err(|problem| problems.push(problem)).ok())
+        .collect();
     if !problems.is_empty() {
         return Err(problems);
     }
@@ -53,12 +59,39 @@ pub fn validate(
         },
         issuers,
         consumers: vault.spec.consumers.iter().map(consumer).collect(),
+        egress: Egress { allowed },
         refresh: Refresh {
             keep_alive_seconds: seconds(refresh.keep_alive_days),
             max_concurrent_per_issuer: refresh.max_concurrent_per_issuer.unsigned_abs(),
         },
         log_level: LogLevel::Info,
     })
+}
+
+/// No issuer is at loopback or link-local: what is there is nobody's business but the node's.
+fn network(text: &str) -> Result<IpNet, Problem> {
+    let network: IpNet = text.parse().map_err(|_syntax| {
+        invalid(format!(
+            "spec.allowedNetworks {text:?} is not a network such as 10.20.0.0/16"
+        ))
+    })?;
+    let forbidden = [
+        "127.0.0.0/8",
+        "169.254.0.0/16",
+        "::1/128",
+        "fe80::/10",
+        "::ffff:0:0/96",
+    ];
+    let overlaps = |one: &str| {
+        let one: Result<IpNet, _> = one.parse();
+        one.is_ok_and(|one| one.contains(&network) || network.contains(&one))
+    };
+    if forbidden.into_iter().any(overlaps) {
+        return Err(invalid(format!(
+            "spec.allowedNetworks {text:?} has loopback or link-local addresses; name a smaller network"
+        )));
+    }
+    Ok(network)
 }
 
 fn is_same_client(one: &Issuer, other: &Issuer) -> bool {
@@ -127,6 +160,7 @@ fn consumer(consumer: &spec::Consumer) -> Consumer {
         namespace: consumer.namespace.clone(),
         service_account: consumer.service_account.clone(),
         resource_servers: consumer.resource_servers.clone(),
+        client_credentials: consumer.client_credentials.clone(),
     }
 }
 
@@ -201,6 +235,32 @@ mod tests {
         }
         let config = validate(&vault(&json!([issuer])), &secrets()).unwrap();
         assert_eq!(config.issuers[0].rotation, expected);
+    }
+
+    #[rstest]
+    #[case("10.20.0.0/16", true)]
+    #[case("fd12::/32", true)]
+    #[case("10.20.0.0", false)]
+    #[case("127.0.0.0/16", false)]
+    #[case("169.254.169.254/32", false)]
+    #[case("0.0.0.0/0", false)]
+    #[case("::/0", false)]
+    #[case("::1/128", false)]
+    #[case("::ffff:169.254.169.254/128", false)]
+    #[case("fe80::/64", false)]
+    fn networks_of_nodes_are_never_allowed(#[case] network: &str, #[case] is_allowed: bool) {
+        let mut vault = vault(&json!([globus("client")]));
+        vault.spec.allowed_networks = vec![network.to_owned()];
+        match validate(&vault, &secrets()) {
+            Ok(config) => {
+                assert!(is_allowed);
+                assert_eq!(config.egress.allowed, [network.parse().unwrap()]);
+            }
+            Err(problems) => {
+                assert!(!is_allowed, "{problems:?}");
+                assert!(problems[0].message.contains(network), "{problems:?}");
+            }
+        }
     }
 
     #[rstest]

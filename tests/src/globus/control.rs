@@ -4,6 +4,7 @@
 //! | request | effect |
 //! |---|---|
 //! | `GET health` | `{"status": "ok"}` |
+//! | `GET tokens` | every token that there is, with whose it is: [`Issued`] |
 //! | `POST tokens` [`MintRequest`] | a token answer, as of the token endpoint |
 //! | `GET`, `POST`, `DELETE faults` [`FaultOrder`] | lists, adds, clears orders |
 //! | `GET`, `DELETE requests` | shows a [`RequestLog`](super::RequestLog), clears it |
@@ -95,6 +96,21 @@ pub struct Minted {
     pub other_tokens: Vec<Self>,
 }
 
+/// A token that there is.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Issued {
+    /// Its value.
+    pub token: String,
+    /// Whether it is a refresh token, and not an access token.
+    pub is_refresh_token: bool,
+    /// The client that has it.
+    pub client_id: String,
+    /// Whose it is; none, the client's own.
+    pub username: Option<String>,
+    /// Whom it is for.
+    pub resource_server: String,
+}
+
 /// What is to be made invalid.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]
@@ -123,7 +139,7 @@ pub(super) fn routes(realm: &Realm) -> Router<Realm> {
         return health;
     }
     health
-        .route("/_emulator/tokens", post(mint))
+        .route("/_emulator/tokens", get(issued).post(mint))
         .route(
             "/_emulator/faults",
             get(faults).post(order_fault).delete(clear_faults),
@@ -143,6 +159,31 @@ impl Emulator {
     pub fn mint(&self, order: &MintRequest) -> Result<Minted, BadOrder> {
         let answer = json!(issue(self.realm(), order)?);
         serde_json::from_value(answer).map_err(|error| BadOrder(error.to_string()))
+    }
+
+    /// Every token that there is.
+    pub fn issued(&self) -> Vec<Issued> {
+        let realm = self.realm();
+        let directory = realm.directory();
+        let username = |principal: &Principal| match principal {
+            Principal::Client(_) => None,
+            Principal::User(sub) => {
+                let mut accounts = directory.all().iter();
+                let account = accounts.find(|account| account.primary.sub == *sub);
+                account.map(|account| account.primary.username.clone())
+            }
+        };
+        let store = realm.store();
+        let issued = store
+            .tokens()
+            .map(|(token, is_refresh_token, grant)| Issued {
+                token: token.clone(),
+                is_refresh_token,
+                client_id: grant.client_id.clone(),
+                username: username(&grant.principal),
+                resource_server: grant.resource_server.clone(),
+            });
+        issued.collect()
     }
 
     /// Orders a fault.
@@ -258,6 +299,10 @@ async fn mint(
     Order(order): Order<MintRequest>,
 ) -> Result<TokenAnswer, BadOrder> {
     issue(&realm, &order)
+}
+
+async fn issued(State(realm): State<Realm>) -> Json<Vec<Issued>> {
+    Json(Emulator::of(realm).issued())
 }
 
 async fn faults(State(realm): State<Realm>) -> Json<Value> {

@@ -73,7 +73,7 @@ use url::{Url, form_urlencoded};
 use crate::server::{Server, Socket};
 
 pub use config::{Client, Config, ConfigError, User};
-pub use control::{BadOrder, MintRequest, Minted, Revocation};
+pub use control::{BadOrder, Issued, MintRequest, Minted, Revocation};
 pub use faults::{Endpoint, Fault, FaultOrder, When};
 pub use requests::{RequestLog, RequestRecord};
 

@@ -150,6 +150,15 @@ impl Store {
         Some(insert(&mut self.refresh_tokens, successor))
     }
 
+    /// Every token of either kind that there is: its value, whether it is a refresh token, and its grant.
+    pub(crate) fn tokens(&self) -> impl Iterator<Item = (&String, bool, &Grant)> {
+        let access = self.access_tokens.iter();
+        let refresh = self.refresh_tokens.iter();
+        access
+            .map(|(value, token)| (value, false, &token.grant))
+            .chain(refresh.map(|(value, token)| (value, true, &token.grant)))
+    }
+
     /// Which client a token of either kind was issued to.
     pub(crate) fn client_of(&self, value: &str) -> Option<&str> {
         let access = self.access_tokens.get(value).map(|token| &token.grant);

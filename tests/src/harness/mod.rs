@@ -27,6 +27,7 @@ mod folder;
 mod form;
 mod jar;
 mod log;
+mod memory;
 pub mod postgresql;
 pub mod scripted;
 pub mod secrets;

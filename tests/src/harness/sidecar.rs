@@ -123,6 +123,14 @@ pub fn session_key(id: u32) -> SessionKey {
 }
 
 impl Sidecar {
+    /// Which of `texts` are anywhere in its memory.
+    ///
+    /// # Panics
+    /// If its memory cannot be read.
+    pub fn remembers(&self, texts: &[&str]) -> Vec<bool> {
+        super::memory::contains(self.child.id(), texts)
+    }
+
     /// Starts a sidecar in front of `upstream_port` and waits until it is ready.
     ///
     /// # Panics

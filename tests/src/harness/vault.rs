@@ -9,6 +9,7 @@ use axum::routing::post;
 use axum::{Json, Router};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use globus_auth_core::egress::Egress;
 use globus_auth_core::runtime::http_client::HttpClient;
 use globus_auth_core::runtime::tls_server::{self, ServedCertificate};
 use globus_auth_core::sidecar_config::{LogLevel, ProviderKind};
@@ -72,7 +73,11 @@ pub fn config(issuer: &str, resource_servers: &[&str]) -> VaultConfig {
                 .iter()
                 .map(|&name| name.to_owned())
                 .collect(),
+            client_credentials: vec![],
         }],
+        egress: Egress {
+            allowed: vec!["127.0.0.0/8".parse().expect("a network")],
+        },
         refresh: Refresh {
             keep_alive_seconds: 30 * 86_400,
             max_concurrent_per_issuer: 8,

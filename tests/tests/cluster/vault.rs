@@ -1,18 +1,30 @@
 //! A vault in the cluster: a login through it, the user's token at the workload, and what outlives its pod.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use globus_auth_tests::forward::{Forward, Target};
+use globus_auth_tests::globus::Issued;
 use globus_auth_tests::harness::secrets::Secrets;
+use http::Method;
 use serde_json::{Value, json};
 
 use crate::browser::Browser;
 use crate::cluster::{Namespace, eventually, variable};
-use crate::workload::{ALICE, Provider, Scene, echo};
+use crate::workload::{
+    ALICE, MALLORY, Provider, Scene, deployment, echo, echo_pod, proxy_of, python, send,
+};
 
 const SERVER: &str = "transfer.api.globus.org";
 const SCOPE: &str = "urn:globus:auth:scope:transfer.api.globus.org:all";
+const FLOWS: &str = "flows.globus.org";
+const FLOWS_SCOPE: &str =
+    "https://auth.globus.org/scopes/eec9b274-0c81-4334-bdc2-54e90e689b9a/run_status";
+const COMPUTE: &str = "funcx_service";
+const COMPUTE_SCOPE: &str =
+    "https://auth.globus.org/scopes/facd7ccc-c5f4-42aa-916b-a0e270e2c2a9/all";
 
 /// A pod with a volume takes its time.
 const PATIENCE: Duration = Duration::from_mins(2);
@@ -58,6 +70,17 @@ impl Drop for Volume {
 }
 
 fn vault(namespace: &Namespace) -> String {
+    vault_for(
+        namespace,
+        &format!(
+            "{{namespace: {}, serviceAccount: default, resourceServers: [{SERVER}]}}",
+            namespace.name
+        ),
+    )
+}
+
+/// A vault with these consumers, in YAML's flow style.
+fn vault_for(namespace: &Namespace, consumers: &str) -> String {
     format!(
         r"
 apiVersion: globus-auth.dev/v1alpha1
@@ -66,11 +89,11 @@ metadata: {{name: tokens}}
 spec:
   issuers:
   - {{name: globus, type: Globus, issuer: '{}', clientSecretRef: {{name: client}}}}
-  consumers:
-  - {{namespace: {}, serviceAccount: default, resourceServers: [{SERVER}]}}
+  # Where the Services of a cluster are.
+  allowedNetworks: [10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16]
+  consumers: [{consumers}]
 ",
         Scene::issuer(namespace),
-        namespace.name
     )
 }
 
@@ -98,6 +121,81 @@ fn token_in(page: &str) -> String {
         .as_str()
         .unwrap()
         .to_owned()
+}
+
+/// Nobody who may look at the namespace, at logs or at metrics sees a token that was ever given out, the
+/// client's secret, or the vault's key.
+async fn assert_nothing_is_shown(namespace: &Namespace, scene: &Scene) {
+    let secrets = Secrets::default();
+    let issued = issued(scene).await;
+    assert!(issued.iter().any(|issued| issued.is_refresh_token));
+    for issued in &issued {
+        secrets.add(&issued.token);
+    }
+    secrets.add(crate::workload::CLIENT_SECRET);
+    let ring = namespace.get("secret/tokens-tokenvault-keyring");
+    let ring = STANDARD
+        .decode(ring["data"]["keyring.json"].as_str().unwrap())
+        .unwrap();
+    let ring: Value = serde_json::from_slice(&ring).unwrap();
+    for key in ring["keys"].as_array().unwrap() {
+        secrets.add(key["key"].as_str().unwrap());
+    }
+    let mut seen = Vec::new();
+    let mut look = |text: String| seen.extend(text.lines().map(str::to_owned));
+    for what in [
+        "pods",
+        "globusauthproxies",
+        "tokenvaults",
+        "events",
+        "statefulsets",
+    ] {
+        look(namespace.kubectl(&["describe", what]));
+        look(namespace.kubectl(&["get", what, "--output=yaml"]));
+    }
+    look(namespace.kubectl(&["describe", "secrets"]));
+    // The provider of the tests has its clients in one.
+    let ours = "--field-selector=metadata.name!=provider";
+    look(namespace.kubectl(&["get", "configmaps", ours, "--output=yaml"]));
+    let pods = namespace.kubectl(&["get", "pods", "--output=name"]);
+    for pod in pods.lines().filter(|pod| !pod.contains("provider")) {
+        look(namespace.kubectl(&["logs", pod, "--all-containers=true"]));
+    }
+    for labels in ["globus-auth.dev/tokenvault=tokens", "app=app"] {
+        let target = Target {
+            namespace: namespace.name.clone(),
+            labels: labels.to_owned(),
+            port: 4181,
+        };
+        let admin = Forward::start(namespace.client.clone(), target)
+            .await
+            .unwrap();
+        let metrics = send(
+            Method::GET,
+            &format!("{}/metrics", admin.url()),
+            &[],
+            String::new(),
+        )
+        .await;
+        assert!(metrics.body.contains("globus_auth_"), "{}", metrics.body);
+        look(metrics.body);
+    }
+    let log = crate::cluster::kubectl(&[
+        "logs",
+        "--namespace=globus-auth-system",
+        "deployment/globus-auth",
+        "--tail=-1",
+    ]);
+    look(String::from_utf8_lossy(&crate::cluster::run(log, "").stdout).into_owned());
+    assert!(seen.len() > 100);
+    assert_eq!(secrets.found_in(&seen), None);
+}
+
+/// Every token that the provider has given out.
+async fn issued(scene: &Scene) -> Vec<Issued> {
+    let url = format!("{}/_emulator/tokens", scene.provider.url());
+    let answer = send(Method::GET, &url, &[], String::new()).await;
+    serde_json::from_str(&answer.body).unwrap()
 }
 
 /// Has the key replaced, and waits until the old one is gone.
@@ -195,32 +293,7 @@ async fn a_workload_gets_its_users_token_also_after_the_vault_was_replaced() {
     })
     .await;
 
-    // Nobody who may look at the namespace sees the token.
-    let secrets = Secrets::default();
-    secrets.add(&token);
-    let mut seen = Vec::new();
-    for what in [
-        "pods",
-        "globusauthproxies",
-        "tokenvaults",
-        "events",
-        "secrets",
-        "configmaps",
-        "statefulsets",
-    ] {
-        seen.extend(
-            namespace
-                .kubectl(&["describe", what])
-                .lines()
-                .map(str::to_owned),
-        );
-    }
-    for pod in ["deployment/app", "statefulset/tokens-tokenvault"] {
-        let logs = namespace.kubectl(&["logs", pod, "--all-containers=true"]);
-        seen.extend(logs.lines().map(str::to_owned));
-    }
-    assert!(seen.len() > 100);
-    assert_eq!(secrets.found_in(&seen), None);
+    assert_nothing_is_shown(&namespace, &scene).await;
     browser.close().await;
 }
 
@@ -275,4 +348,194 @@ async fn a_deleted_vault_is_gone_at_once_and_its_key_stays() {
             .status
             .success()
     );
+}
+
+/// Two users, two workloads, three services: the workload gets what its users consented to there, and nothing
+/// else.
+#[tokio::test]
+async fn each_workload_gets_exactly_the_tokens_of_its_users_for_its_services() {
+    let namespace = Namespace::new("vaulttwo").await;
+    let _volume = Volume::new(&namespace);
+    let scene = Scene::new(&namespace, Provider::Globus).await;
+    let consumer = |account: &str, servers: [&str; 2]| {
+        let servers = servers.join(", ");
+        format!(
+            "{{namespace: {}, serviceAccount: {account}, resourceServers: [{servers}]}}",
+            namespace.name
+        )
+    };
+    let consumers = [
+        consumer("app", [SERVER, FLOWS]),
+        consumer("other", [FLOWS, COMPUTE]),
+    ];
+    namespace.apply(&vault_for(&namespace, &consumers.join(", ")));
+    eventually("the vault to be ready", PATIENCE, async || {
+        ready(&namespace)
+    })
+    .await;
+    let token = |name: &str, server: &str, scope: &str| {
+        format!(
+            "{{name: {name}, resourceServer: {server}, scopes: ['{scope}'], header: X-Token-{name}}}"
+        )
+    };
+    let flows = token("flows", FLOWS, FLOWS_SCOPE);
+    for (name, url, own) in [
+        ("app", scene.app.url(), token("transfer", SERVER, SCOPE)),
+        (
+            "other",
+            scene.other.url(),
+            token("compute", COMPUTE, COMPUTE_SCOPE),
+        ),
+    ] {
+        let more = format!("  vaultRef: {{name: tokens}}\n  tokens: [{flows}, {own}]");
+        let access = format!("{{emails: [{ALICE}, {MALLORY}]}}");
+        let issuer = Scene::issuer(&namespace);
+        namespace.apply(&proxy_of(name, &url, "Globus", &issuer, &access, &more));
+        namespace.apply(&format!(
+            "{{apiVersion: v1, kind: ServiceAccount, metadata: {{name: {name}}}}}"
+        ));
+        let pod = format!("serviceAccountName: {name}\n{}", echo_pod("127.0.0.1"));
+        let labels = format!("{{app: {name}, globus-auth.dev/inject: enabled}}");
+        namespace.apply(&deployment(name, &labels, &pod));
+        namespace.await_available(name);
+    }
+    let mut given = BTreeSet::new();
+    for user in [ALICE, MALLORY] {
+        let browser = Browser::start().await;
+        for (workload, url, expected) in [
+            (
+                "app",
+                scene.app.url(),
+                [("flows", FLOWS), ("transfer", SERVER)],
+            ),
+            (
+                "other",
+                scene.other.url(),
+                [("compute", COMPUTE), ("flows", FLOWS)],
+            ),
+        ] {
+            browser.open(&url).await;
+            // Whoever is logged in at the provider is asked for what this workload wants beside.
+            let is_known = browser.text().await.contains("You are logged in");
+            browser.press(if is_known { "Allow" } else { user }).await;
+            let page = browser.await_text("x-token-flows").await;
+            let issued = issued(&scene).await;
+            let got = tokens_in(&page);
+            let names: Vec<&str> = got.keys().map(String::as_str).collect();
+            assert_eq!(
+                names,
+                expected.map(|(name, _)| name),
+                "{user} at {workload}"
+            );
+            for (name, server) in expected {
+                let of = issued
+                    .iter()
+                    .find(|issued| issued.token == got[name])
+                    .unwrap();
+                assert_eq!(
+                    (
+                        of.username.as_deref(),
+                        &*of.resource_server,
+                        of.is_refresh_token
+                    ),
+                    (Some(user), server, false)
+                );
+            }
+            given.extend(got.into_values());
+        }
+        browser.close().await;
+    }
+    assert_eq!(given.len(), 8, "two workloads or two users share a token");
+    // Two users, two workloads, two services each.
+    let status = namespace.get("tokenvault/tokens")["status"].take();
+    assert_eq!(status["conditions"][0]["status"], "True", "{status}");
+    assert_strangers_hear_the_same(&namespace);
+    assert_nothing_is_shown(&namespace, &scene).await;
+}
+
+/// Asks the vault with the identity of a pod of `app`, for a user that there is not and for a service that is
+/// another's, and with identities that are no consumer's.
+fn assert_strangers_hear_the_same(namespace: &Namespace) {
+    let pods = namespace.kubectl(&[
+        "get",
+        "pods",
+        "--selector=app=app",
+        "--output=jsonpath={.items[0].metadata.name}",
+    ]);
+    let audience = format!("--audience=tokenvault.tokens.{}", namespace.name);
+    let bound = format!("--bound-object-name={}", pods.trim());
+    let identity = namespace.kubectl(&[
+        "create",
+        "token",
+        "app",
+        &audience,
+        "--bound-object-kind=Pod",
+        &bound,
+    ]);
+    let unbound = namespace.kubectl(&["create", "token", "app", &audience]);
+    let foreign = namespace.kubectl(&["create", "token", "app", "--bound-object-kind=Pod", &bound]);
+    let status = namespace.get("tokenvault/tokens")["status"].take();
+    let program = r#"
+import json, os, ssl, urllib.error, urllib.request
+trust = ssl.create_default_context(cadata=os.environ["AUTHORITY"])
+def ask(identity, path, body):
+    request = urllib.request.Request(os.environ["VAULT"] + path, json.dumps(body).encode(), {
+        "content-type": "application/json", "authorization": "Bearer " + os.environ[identity]})
+    try:
+        with urllib.request.urlopen(request, context=trust) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+def token(identity, server):
+    return ask(identity, "/v1/tokens", {"handle": "A" * 43, "resourceServer": server})
+print(json.dumps([
+    token("IDENTITY", "transfer.api.globus.org"),
+    token("IDENTITY", "funcx_service"),
+    ask("IDENTITY", "/v1/sessions", {"session": "A" * 22}),
+    token("UNBOUND", "transfer.api.globus.org"),
+    token("FOREIGN", "transfer.api.globus.org"),
+]))
+"#;
+    let printed = python(
+        namespace,
+        "stranger",
+        program,
+        &[
+            ("IDENTITY", identity.trim()),
+            ("UNBOUND", unbound.trim()),
+            ("FOREIGN", foreign.trim()),
+            ("VAULT", status["url"].as_str().unwrap()),
+            (
+                "AUTHORITY",
+                status["certificateAuthorities"].as_str().unwrap(),
+            ),
+        ],
+    );
+    let answers: Value = serde_json::from_str(printed.trim()).unwrap();
+    let forbidden = json!([403, r#"{"error":"forbidden"}"#]);
+    let unauthenticated = json!([401, r#"{"error":"unauthenticated"}"#]);
+    assert_eq!(
+        answers,
+        json!([
+            forbidden,
+            forbidden,
+            forbidden,
+            unauthenticated,
+            unauthenticated
+        ])
+    );
+    // Its tokens are of use to nobody, but they are tokens.
+    namespace.kubectl(&["delete", "pod", "stranger"]);
+}
+
+/// The tokens that the workload got, by name.
+fn tokens_in(page: &str) -> BTreeMap<String, String> {
+    let reflection: Value = serde_json::from_str(page).unwrap_or_else(|_| panic!("{page}"));
+    let headers = reflection["headers"].as_array().unwrap().iter();
+    headers
+        .filter_map(|pair| {
+            let name = pair[0].as_str()?.strip_prefix("x-token-")?;
+            Some((name.to_owned(), pair[1].as_str()?.to_owned()))
+        })
+        .collect()
 }

@@ -17,6 +17,8 @@ pub(crate) const CLIENT_SECRET: &str = "the-client+secret/=";
 /// Two ports of the host: one leads to the workload's pods, the other to the provider's.
 pub(crate) struct Scene {
     pub(crate) app: Forward,
+    /// Leads to another workload, `other`.
+    pub(crate) other: Forward,
     pub(crate) provider: Forward,
     pub(crate) kind: Provider,
 }
@@ -46,11 +48,15 @@ impl Scene {
         let app = Forward::start(client.clone(), target(labels, 4180))
             .await
             .unwrap();
+        let other = Forward::start(client.clone(), target("app=other", 4180))
+            .await
+            .unwrap();
         let provider = Forward::start(client, target("app=provider", 8080))
             .await
             .unwrap();
         let scene = Self {
             app,
+            other,
             provider,
             kind,
         };
@@ -139,7 +145,10 @@ spec: {{selector: {{app: provider}}, ports: [{{port: 8080}}]}}
             "control": true,
             "clients": [{
                 "client_id": CLIENT_ID, "client_secret": CLIENT_SECRET,
-                "redirect_uris": [format!("{}/oauth2/callback", self.app.url())],
+                "redirect_uris": [
+                    format!("{}/oauth2/callback", self.app.url()),
+                    format!("{}/oauth2/callback", self.other.url()),
+                ],
             }],
             "users": [{"username": ALICE, "name": "Alice"}, {"username": MALLORY, "name": "Mallory"}],
         })
@@ -200,13 +209,25 @@ pub(crate) fn client_secret() -> String {
 
 /// A `GlobusAuthProxy` called `app` for pods with `app: app`.
 pub(crate) fn proxy(url: &str, kind: &str, issuer: &str, access: &str, more: &str) -> String {
+    proxy_of("app", url, kind, issuer, access, more)
+}
+
+/// A `GlobusAuthProxy` called `name` for pods with `app: name`.
+pub(crate) fn proxy_of(
+    name: &str,
+    url: &str,
+    kind: &str,
+    issuer: &str,
+    access: &str,
+    more: &str,
+) -> String {
     format!(
         r#"
 apiVersion: globus-auth.dev/v1alpha1
 kind: GlobusAuthProxy
-metadata: {{name: app}}
+metadata: {{name: {name}}}
 spec:
-  selector: {{matchLabels: {{app: app}}}}
+  selector: {{matchLabels: {{app: {name}}}}}
   upstream: {{port: http}}
   externalUrl: "{url}"
   provider: {{type: {kind}, issuer: "{issuer}", clientSecretRef: {{name: client}}}}

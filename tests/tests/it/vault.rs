@@ -4,14 +4,15 @@ use std::fmt::Write as _;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use globus_auth_core::sidecar_config::{DeliveredToken, TokenRoute};
+use globus_auth_core::sidecar_config::{DeliveredToken, GrantType, TokenRoute};
 use globus_auth_core::vault_api::{
     CONNECTIONS, Connection, ConnectionsRequest, ConnectionsResponse, DISCONNECT,
-    DisconnectRequest, LOGINS, LoginRequest, LoginResponse, Refusal, SESSIONS, SessionRequest,
-    SessionResponse, TOKENS, TokenAnswer, TokenRequest, fingerprint,
+    DisconnectRequest, LOGINS, LoginRequest, LoginResponse, OWN_TOKENS, OwnTokenRequest, Refusal,
+    SESSIONS, SessionRequest, SessionResponse, TOKENS, TokenAnswer, TokenRequest, fingerprint,
 };
 use globus_auth_core::vault_config::{Consumer, Rotation};
 use globus_auth_tests::echo::Reflection;
+use globus_auth_tests::globus::Revocation;
 use globus_auth_tests::globus::config::{ResourceServer, Scope};
 use globus_auth_tests::harness::secrets::Secrets;
 use globus_auth_tests::harness::sidecar::{CLIENT_ID, EXTERNAL_URL};
@@ -45,6 +46,7 @@ fn token(name: &str, resource_server: &str, scope: &str) -> DeliveredToken {
         name: name.to_owned(),
         resource_server: resource_server.to_owned(),
         scopes: vec![scope.to_owned()],
+        grant_type: GrantType::AuthorizationCode,
         header: None,
         route: None,
     }
@@ -343,6 +345,7 @@ async fn a_handle_works_in_its_pod_only_and_a_session_in_its_workload_only() {
                 namespace: "ml".to_owned(),
                 service_account: "other".to_owned(),
                 resource_servers: vec![OTHER_SERVICE.to_owned()],
+                client_credentials: vec![],
             });
         })
         .start()
@@ -776,4 +779,106 @@ async fn an_import_tells_each_row_and_a_wrong_key_changes_nothing() {
     let (is_done, said) = vault.command(&["verify"]);
     assert!(is_done && said.contains("whole: 1 entries"), "{said}");
     std::fs::remove_file(&users).unwrap();
+}
+
+/// Scenario 39: an issuer at an address where only the machine or the cluster is.
+#[tokio::test]
+async fn an_issuer_at_an_internal_address_is_not_asked() {
+    let stage = setup()
+        .vault_config(|config| config.egress.allowed.clear())
+        .start()
+        .await;
+    assert_eq!(
+        log_in(&stage, POD, ALICE).await,
+        Err(StatusCode::SERVICE_UNAVAILABLE)
+    );
+    let requests = stage.globus().requests();
+    assert_eq!(requests.count("token/authorization_code"), 0);
+    let said = stage.vault().logged("failed to discover an issuer").await;
+    let said = said["error"].as_str().unwrap();
+    assert!(said.contains("127.0.0.1 is an internal address"), "{said}");
+}
+
+/// Scenario 35: nobody is logged in, the client's token ends (lifetimes are shortened), and the run goes on.
+#[tokio::test]
+async fn a_job_goes_on_with_tokens_of_the_client_when_they_end() {
+    let stage = Stage::setup()
+        .globus(|globus| globus_auth_tests::globus::Config {
+            access_token_lifetime_seconds: 2,
+            ..globus
+        })
+        .vault(|upstream| {
+            vec![DeliveredToken {
+                grant_type: GrantType::ClientCredentials,
+                route: Some(TokenRoute {
+                    prefix: "/alcf".to_owned(),
+                    upstream: format!("http://{upstream}").parse().unwrap(),
+                }),
+                ..token("alcf", OTHER_SERVICE, OTHER_SCOPE)
+            }]
+        })
+        .vault_config(|config| {
+            let consumer = &mut config.consumers[0];
+            consumer.client_credentials = std::mem::take(&mut consumer.resource_servers);
+        })
+        .start()
+        .await;
+    let mut tokens = std::collections::BTreeSet::new();
+    eventually("three tokens, one after the other", async || {
+        let (status, reflection) = through_route(&stage, "/alcf/v1", &[]).await;
+        assert_eq!(status, 200, "{reflection}");
+        let reflection: Reflection = serde_json::from_value(reflection).unwrap();
+        tokens.extend(reflection.values("Authorization").map(str::to_owned));
+        (tokens.len() == 3).then_some(())
+    })
+    .await;
+    let issued = stage.globus().issued();
+    for issued in &issued {
+        let bearer = format!("Bearer {}", issued.token);
+        if tokens.contains(&bearer) {
+            assert_eq!(
+                (&*issued.client_id, &*issued.resource_server),
+                (CLIENT_ID, OTHER_SERVICE)
+            );
+            assert_eq!(issued.username, None);
+        }
+    }
+    assert!(issued.iter().all(|issued| !issued.is_refresh_token));
+    // The workload of another ServiceAccount has no such right, nor this one for another service.
+    for (pod, resource_server) in [(POD, FLOWS), (OTHER_WORKLOAD, OTHER_SERVICE)] {
+        let request = OwnTokenRequest {
+            resource_server: resource_server.to_owned(),
+            scopes: vec![OTHER_SCOPE.to_owned()],
+            rejected: None,
+        };
+        let refused: Result<TokenAnswer, _> = stage.vault().ask(pod, OWN_TOKENS, &request).await;
+        assert_eq!(refused.unwrap_err().0, StatusCode::FORBIDDEN);
+    }
+}
+
+#[tokio::test]
+async fn no_refresh_token_is_ever_in_the_memory_of_a_sidecar() {
+    let stage = setup().start().await;
+    let alice = stage.logged_in(ALICE).await;
+    let token = got(&alice).await.alcf.unwrap();
+    // The vault refreshes, and the sidecar gets what came.
+    let pass = got(&alice).await.pass.unwrap();
+    stage
+        .globus()
+        .revoke(&Revocation {
+            token: Some(token.clone()),
+            ..Revocation::default()
+        })
+        .unwrap();
+    through_route(&stage, "/alcf/v1", &[("X-Globus-Auth-Session", &pass)]).await;
+    let issued = stage.globus().issued();
+    let refresh: Vec<&str> = issued
+        .iter()
+        .filter(|issued| issued.is_refresh_token)
+        .map(|issued| &*issued.token)
+        .collect();
+    assert!(refresh.len() > 1);
+    assert!(stage.sidecar.remembers(&refresh).iter().all(|found| !found));
+    // The search finds what is there.
+    assert_eq!(stage.sidecar.remembers(&[&token]), [true]);
 }

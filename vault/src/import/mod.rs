@@ -111,48 +111,7 @@ pub async fn import(
     dry_run: bool,
 ) -> Result<Vec<Line>, ImportError> {
     let issuer = issuer(config, target)?;
-    let mut lines = Vec::new();
-    let mut newest: BTreeMap<(String, String), (Row, usize)> = BTreeMap::new();
-    for row in rows {
-        let resource = target.services.get(&row.service).unwrap_or(&row.service);
-        let resource = resource.clone();
-        let user = subject(target, &row);
-        let refusal = refusal(config, target, &row, &resource, now);
-        let mut line = Line {
-            user: row
-                .email
-                .clone()
-                .or_else(|| user.clone())
-                .unwrap_or_default(),
-            outcome: Outcome::Imported,
-            resource,
-        };
-        let number = lines.len();
-        match (user, refusal) {
-            (None, _) => line.outcome = Outcome::Refused(Refusal::UnknownUser),
-            (Some(_), Some(refusal)) => line.outcome = Outcome::Refused(refusal),
-            (Some(user), None) => {
-                let key = (user, line.resource.clone());
-                let older = match newest.remove(&key) {
-                    Some((other, other_number)) if other.expires_at >= row.expires_at => {
-                        newest.insert(key, (other, other_number));
-                        Some(number)
-                    }
-                    other => {
-                        newest.insert(key, (row, number));
-                        other.map(|(_, number)| number)
-                    }
-                };
-                if older == Some(number) {
-                    line.outcome = Outcome::Refused(Refusal::OlderInFile);
-                } else if let Some(other) = older.and_then(|number| lines.get_mut(number)) {
-                    let other: &mut Line = other;
-                    other.outcome = Outcome::Refused(Refusal::OlderInFile);
-                }
-            }
-        }
-        lines.push(line);
-    }
+    let (mut lines, newest) = sift(rows, target, config, now);
     for ((user, resource), (row, number)) in newest {
         let owner = Owner {
             tenant: format!("{}/{}", target.workload.0, target.workload.1),
@@ -170,6 +129,46 @@ pub async fn import(
         }
     }
     Ok(lines)
+}
+
+/// For each user and resource server the row to take, and its line.
+type Newest = BTreeMap<(String, String), (Row, usize)>;
+
+/// Refuses what cannot be taken, and of several rows for the same all but one.
+fn sift(rows: Vec<Row>, target: &Target, config: &VaultConfig, now: Moment) -> (Vec<Line>, Newest) {
+    let mut lines: Vec<Line> = Vec::new();
+    let mut newest = Newest::new();
+    for row in rows {
+        let resource = target.services.get(&row.service).unwrap_or(&row.service);
+        let resource = resource.clone();
+        let user = subject(target, &row);
+        let mut line = Line {
+            user: row
+                .email
+                .clone()
+                .or_else(|| user.clone())
+                .unwrap_or_default(),
+            outcome: Outcome::Imported,
+            resource: resource.clone(),
+        };
+        let refused = match &user {
+            None => Some(Refusal::UnknownUser),
+            Some(_) => refusal(config, target, &row, &resource, now),
+        };
+        let key = (user.unwrap_or_default(), resource);
+        let known = newest.get(&key);
+        if let Some(refusal) = refused {
+            line.outcome = Outcome::Refused(refusal);
+        } else if known.is_some_and(|(other, _)| other.expires_at >= row.expires_at) {
+            line.outcome = Outcome::Refused(Refusal::OlderInFile);
+        } else if let Some((_, older)) = newest.insert(key, (row, lines.len()))
+            && let Some(older) = lines.get_mut(older)
+        {
+            older.outcome = Outcome::Refused(Refusal::OlderInFile);
+        }
+        lines.push(line);
+    }
+    (lines, newest)
 }
 
 fn issuer(config: &VaultConfig, target: &Target) -> Result<(String, String), ImportError> {

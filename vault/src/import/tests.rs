@@ -16,7 +16,7 @@ macro_rules! fixture {
     };
 }
 
-const NOW: Moment = Moment::from_secs(1_800_000_000);
+const NOW: Moment = Moment::from_hours(500_000);
 const TRANSFER: &str = "transfer.api.globus.org";
 const COMPUTE: &str = "funcx_service";
 const ALICE: &str = "a5b3a1c2-0000-4000-8000-000000000001";
@@ -177,7 +177,7 @@ async fn the_tokens_of_atlas_are_those_of_the_users_that_are_mapped(
         .iter()
         .find(|grant| grant.owner.resource == TRANSFER)
         .unwrap();
-    assert_eq!(transfer.access_expires_at, Moment::from_secs(4_102_444_800));
+    assert_eq!(transfer.access_expires_at, Moment::from_hours(1_139_568));
     assert_eq!(transfer.scopes, ["transfer:all", "offline"]);
 }
 
