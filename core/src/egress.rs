@@ -54,21 +54,16 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
 }
 
 fn is_public_v6(address: Ipv6Addr) -> bool {
-    let [a, b, c, d, e, f, g, h] = address.segments();
     let v4 = |high: u16, low: u16| {
-        let [a, b] = high.to_be_bytes();
-        let [c, d] = low.to_be_bytes();
-        is_public_v4(Ipv4Addr::new(a, b, c, d))
+        is_public_v4(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)))
     };
-    match (a, b) {
-        // NAT64 (RFC 6052), and its local form (RFC 8215).
-        (0x64, 0xff9b) => (c, d, e, f) == (0, 0, 0, 0) && v4(g, h),
-        // 6to4 (RFC 3056).
-        (0x2002, _) => v4(b, c),
-        // Teredo (RFC 4380), which may stand for anything, and what is for documents only.
-        (0x2001, 0 | 0xdb8) => false,
+    match address.segments() {
+        // NAT64 (RFC 6052), and 6to4 (RFC 3056).
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => v4(high, low),
+        // Local NAT64 (RFC 8215), Teredo (RFC 4380), which may stand for anything, and documents.
+        [0x64, 0xff9b, ..] | [0x2001, 0 | 0xdb8, ..] => false,
         // Of what is assigned to everybody, all of 2000::/3: neither loopback, nor local, nor multicast.
-        _ => (0x2000..0x4000).contains(&a),
+        [first, ..] => (0x2000..0x4000).contains(&first),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use globus_auth_core::oauth::globus::requirements::SessionRequirements;
 use secrecy::SecretString;
 use serde::Deserialize;
 use serde_json::Value;
@@ -55,8 +56,8 @@ pub enum Problem {
     Grant,
     /// The user must consent or log in again, by the issuer's own words.
     Interaction {
-        /// What is asked for, as the issuer said it: a Globus Auth Requirements Error.
-        requirements: Option<Value>,
+        /// What is asked for, as far as the issuer said it.
+        requirements: SessionRequirements,
     },
     /// The scopes are not granted as they were asked for.
     Scope,
@@ -110,12 +111,35 @@ fn refusal(body: &[u8]) -> Problem {
         | "consent_required"
         | "login_required"
         | "dependent_consent_required" => Problem::Interaction {
-            requirements: serde_json::from_slice(body).ok(),
+            requirements: requirements(body),
         },
         "temporarily_unavailable" | "server_error" => Problem::Transient,
         "slow_down" => Problem::Throttled { retry_after: None },
         _ => Problem::Unclassified,
     }
+}
+
+/// A Globus Auth Requirements Error, or the scopes that are not approved yet for a service that asks others.
+fn requirements(body: &[u8]) -> SessionRequirements {
+    #[derive(Deserialize)]
+    struct Refusal {
+        #[serde(default)]
+        errors: Vec<Unapproved>,
+    }
+    #[derive(Deserialize)]
+    struct Unapproved {
+        #[serde(default)]
+        unapproved_scopes: Vec<String>,
+    }
+    SessionRequirements::from_error(body).unwrap_or_else(|| {
+        let refusal = serde_json::from_slice::<Refusal>(body).ok();
+        let errors = refusal.into_iter().flat_map(|refusal| refusal.errors);
+        let scopes = errors.flat_map(|error| error.unapproved_scopes);
+        SessionRequirements {
+            required_scopes: scopes.filter(|scope| scope.len() <= 512).take(64).collect(),
+            ..SessionRequirements::default()
+        }
+    })
 }
 
 #[derive(Deserialize)]
@@ -293,17 +317,21 @@ mod tests {
         assert_eq!(problem, Problem::Throttled { retry_after });
     }
 
-    #[test]
-    fn what_a_user_must_do_is_kept() {
-        let body = json!({"error": "dependent_consent_required",
-            "errors": [{"unapproved_scopes": ["s"]}]});
+    #[rstest]
+    #[case::dependent(
+        json!({"error": "dependent_consent_required", "errors": [{"unapproved_scopes": ["s"]}]}),
+        json!({"required_scopes": ["s"]})
+    )]
+    #[case::gare(
+        json!({"error": "interaction_required", "code": "AuthorizationRequired",
+            "authorization_parameters": {"session_required_policies": ["p"], "session_required_mfa": true}}),
+        json!({"session_required_policies": ["p"], "session_required_mfa": true})
+    )]
+    #[case::nothing(json!({"error": "login_required"}), json!({}))]
+    fn what_a_user_must_do_is_kept(#[case] body: Value, #[case] expected: Value) {
         let problem = read(403, None, body.to_string().as_bytes()).unwrap_err();
-        assert_eq!(
-            problem,
-            Problem::Interaction {
-                requirements: Some(body)
-            }
-        );
+        let requirements = serde_json::from_value(expected).unwrap();
+        assert_eq!(problem, Problem::Interaction { requirements });
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use globus_auth_core::oauth::globus::requirements::SessionRequirements;
 use globus_auth_core::random;
 use secrecy::ExposeSecret;
 
@@ -101,6 +102,8 @@ pub struct Grant {
     pub state: State,
     /// Why it needs the user.
     pub reason: Option<Reason>,
+    /// What the next login must have, as far as the issuer said it.
+    pub requirements: SessionRequirements,
     /// How its refresh token moves on.
     pub progress: Progress<Digest>,
     /// The tokens.
@@ -160,6 +163,7 @@ impl Grant {
             scopes: set.scopes.clone().unwrap_or_default(),
             state: State::Active,
             reason: None,
+            requirements: SessionRequirements::default(),
             progress: Progress {
                 version: present.map_or(1, |grant| grant.progress.version + 1),
                 token: token.map(|token| digest(token.expose_secret().as_bytes())),

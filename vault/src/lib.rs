@@ -9,7 +9,7 @@
 //! | `endpoint`, `refresher` | who asks it |
 //! | `store` | where grants, sessions and the audit log lie |
 //! | `import` | taking over what others keep in files |
-//! | `caller`, `app`, `vault` | who asks, what they ask, what they get |
+//! | `caller`, `app`, `vault`, `ready` | who asks, what they ask, what they get |
 //! | `reporter`, `metrics` | how it is |
 //! | `run`, `commands`, `args` | the program around it |
 //! | `failpoint` | where tests let the process die |
@@ -28,6 +28,7 @@ pub mod import;
 pub mod keyring;
 pub mod metrics;
 pub mod progress;
+mod ready;
 pub mod refresher;
 pub mod reporter;
 mod run;

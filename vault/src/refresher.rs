@@ -16,6 +16,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use globus_auth_core::clock::Clock;
+use globus_auth_core::oauth::globus::requirements::SessionRequirements;
 use globus_auth_core::random;
 use globus_auth_core::runtime::telemetry::Chain;
 use parking_lot::Mutex;
@@ -431,6 +432,7 @@ impl Refresher {
         let mut renewed = Grant {
             state: State::Active,
             reason: None,
+            requirements: SessionRequirements::default(),
             scopes: match row.kind {
                 // What is asked for each time.
                 Kind::ClientCredentials => row.scopes.clone(),
@@ -628,6 +630,9 @@ impl Redemption<'_> {
                 None
             }
         };
+        if let Some(Problem::Interaction { requirements }) = problem {
+            settled.requirements = requirements.clone();
+        }
         if problem == Some(&Problem::Client) {
             settled.due_at = Some(now.saturating_add(CLIENT_REST));
         }

@@ -50,6 +50,16 @@ impl Reporter {
         }
     }
 
+    /// Looks whether the database answers, and nothing else.
+    pub async fn ping(&self) {
+        let before = VaultStatus::clone(&self.last.load());
+        let answer = self.refresher.store().ping().await;
+        self.last.store(Arc::new(VaultStatus {
+            is_storage_ready: answer.is_ok(),
+            ..before
+        }));
+    }
+
     /// Looks once.
     pub async fn look(&self) {
         let counted = self.counted().await;

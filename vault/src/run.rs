@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use axum::Json;
 use axum::routing::get;
+use axum::{Json, Router};
 use globus_auth_core::clock::SystemClock;
 use globus_auth_core::runtime::admin;
 use globus_auth_core::runtime::http_client::HttpClient;
@@ -82,7 +82,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     ));
     let reporter = Reporter::new(&config, Arc::clone(&refresher), metrics.clone());
     let reporter = Arc::new(reporter);
-    reporter.look().await;
+    reporter.ping().await;
     tokio::spawn(Arc::clone(&reporter).look_for_ever());
     let key_sources = config.issuers.iter();
     let key_sources = key_sources.map(|issuer| KeySource::new(issuer.issuer.clone(), http.clone()));
@@ -105,11 +105,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         admin.address = %admin_listener.local_addr()?,
         "serving"
     );
-    let admin = admin::router(Arc::clone(&reporter), metrics.registry()).route(
-        vault_status::PATH,
-        get(async move || Json(VaultStatus::clone(&reporter.status()))),
-    );
-    tokio::spawn(axum::serve(admin_listener, admin).into_future());
+    tokio::spawn(axum::serve(admin_listener, admin(reporter, &metrics)).into_future());
     let app = app::router(Arc::new(App { vault, reviewer }));
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     tls_server::serve(listener, app, served, provider, stop)
@@ -117,6 +113,13 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         .context("failed to set up TLS")?;
     tracing::info!("stopped");
     Ok(())
+}
+
+fn admin(reporter: Arc<Reporter>, metrics: &Metrics) -> Router {
+    admin::router(Arc::clone(&reporter), metrics.registry()).route(
+        vault_status::PATH,
+        get(async move || Json(VaultStatus::clone(&reporter.status()))),
+    )
 }
 
 fn client(

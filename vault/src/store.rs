@@ -10,6 +10,7 @@ pub mod sessions;
 use std::str::FromStr;
 use std::time::Duration;
 
+use globus_auth_core::oauth::globus::requirements::SessionRequirements;
 use sqlx::any::{AnyArguments, AnyConnectOptions, AnyPoolOptions, AnyRow};
 use sqlx::query::Query;
 use sqlx::{Any, AnyPool, Executor, Row};
@@ -84,6 +85,15 @@ impl Store {
         .await
         .map_err(StoreError::Query)?;
         Ok(())
+    }
+
+    /// Asks for nothing.
+    ///
+    /// # Errors
+    /// [`StoreError`]: the database does not answer.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        let asked = sqlx::query("SELECT 1").execute(&self.pool).await;
+        asked.map(drop).map_err(StoreError::Query)
     }
 
     /// The seeds, wrapped.
@@ -337,6 +347,7 @@ fn bind<'q>(query: Query<'q, Any, AnyArguments>, grant: &Grant) -> Query<'q, Any
         scopes,
         state,
         reason,
+        requirements,
         progress,
         tokens,
         issued_at,
@@ -376,23 +387,30 @@ fn bind<'q>(query: Query<'q, Any, AnyArguments>, grant: &Grant) -> Query<'q, Any
         .bind(milliseconds(used_at))
         .bind(i64::from(failures))
         .bind(failing_since.map(milliseconds))
+        .bind(json(&requirements))
+}
+
+/// None where nothing is required.
+fn json(requirements: &SessionRequirements) -> Option<String> {
+    let is_needed = !requirements.is_empty();
+    is_needed.then(|| serde_json::to_string(requirements).unwrap_or_default())
 }
 
 const INSERT: &str = "INSERT INTO grants (id, tenant, user_issuer, user_subject, issuer, client_id, \
     resource, kind, scopes, state, reason, version, key_id, refresh_token, access_token, token_digest, \
     parent_digest, sent_at, issued_at, access_expires_at, attempt_digest, attempt_started_at, \
-    attempt_tries, lease_until, due_at, used_at, failures, failing_since) \
+    attempt_tries, lease_until, due_at, used_at, failures, failing_since, requirements) \
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, \
-    $21, $22, $23, $24, $25, $26, $27, $28) ON CONFLICT DO NOTHING";
+    $21, $22, $23, $24, $25, $26, $27, $28, $29) ON CONFLICT DO NOTHING";
 
 /// What names a grant never changes: what is sealed is bound to it.
 const REPLACE: &str = "UPDATE grants SET kind = $8, scopes = $9, state = $10, reason = $11, \
     version = $12, key_id = $13, refresh_token = $14, access_token = $15, token_digest = $16, \
     parent_digest = $17, sent_at = $18, issued_at = $19, access_expires_at = $20, attempt_digest = $21, \
     attempt_started_at = $22, attempt_tries = $23, lease_until = $24, due_at = $25, used_at = $26, \
-    failures = $27, failing_since = $28 \
+    failures = $27, failing_since = $28, requirements = $29 \
     WHERE id = $1 AND tenant = $2 AND user_issuer = $3 AND user_subject = $4 AND issuer = $5 \
-    AND client_id = $6 AND resource = $7 AND version = $29";
+    AND client_id = $6 AND resource = $7 AND version = $30";
 
 fn read(row: &AnyRow) -> Result<Grant, StoreError> {
     let row = Columns(row);
@@ -419,6 +437,11 @@ fn read(row: &AnyRow) -> Result<Grant, StoreError> {
             .get::<Option<String>>("reason")?
             .map(|word| Reason::parse(&word).ok_or(StoreError::Corrupt))
             .transpose()?,
+        requirements: row
+            .get::<Option<String>>("requirements")?
+            .map_or(Ok(SessionRequirements::default()), |json| {
+                serde_json::from_str(&json).map_err(|_quotes_values| StoreError::Corrupt)
+            })?,
         progress: row.progress()?,
         tokens: SealedTokens {
             key_id: row.text("key_id")?,

@@ -24,6 +24,7 @@ use crate::envelope::Field;
 use crate::grant::{Digest, Grant, Kind, Owner, SealedTokens, State, User, digest};
 use crate::metrics::Metrics;
 use crate::progress::{Moment, Progress};
+use crate::ready::Ready;
 use crate::refresher::{self, Issuer, RefreshError, Refresher};
 use crate::schedule;
 use crate::store::audit::Entry;
@@ -38,6 +39,7 @@ pub struct Vault {
     /// The signing keys of each issuer, in the order of the configuration.
     keys: Vec<KeySource>,
     metrics: Metrics,
+    ready: Ready,
 }
 
 /// Why a caller does not get what it asks for.
@@ -59,7 +61,7 @@ pub enum VaultError {
 
 impl Vault {
     /// A vault.
-    pub const fn new(
+    pub fn new(
         config: VaultConfig,
         refresher: Arc<Refresher>,
         keys: Vec<KeySource>,
@@ -70,6 +72,7 @@ impl Vault {
             refresher,
             keys,
             metrics,
+            ready: Ready::default(),
         }
     }
 
@@ -206,6 +209,7 @@ impl Vault {
             };
             // Somebody refreshed it meanwhile; what the user has just given is newer.
             if is_written {
+                self.ready.clear();
                 return Ok(());
             }
         }
@@ -300,7 +304,9 @@ impl Vault {
             // It has ended before, or is another workload's: in both cases there is nothing to do.
             return Ok(());
         };
-        if self.store().end_login(&login, now).await? {
+        let was_last = self.store().end_login(&login, now).await?;
+        self.ready.clear();
+        if was_last {
             for grant in self.store().grants_of(&login.tenant, &login.user).await? {
                 self.revoke(caller, grant).await?;
             }
@@ -343,7 +349,17 @@ impl Vault {
     /// # Errors
     /// [`VaultError`].
     pub async fn token(&self, caller: &Caller, wanted: &Wanted) -> Result<TokenAnswer, VaultError> {
+        let now = self.refresher.now();
+        if let Some(token) = self.ready.get(caller, wanted, now) {
+            self.metrics.asked("token");
+            return Ok(TokenAnswer::Token(token));
+        }
         let answer = self.find_token(caller, wanted).await;
+        if let Ok(TokenAnswer::Token(token)) = &answer {
+            // As much as a grant of this lifetime would have; what is older is asked for again.
+            let margin = schedule::MARGIN.min(token.lifetime() / 5);
+            self.ready.put(caller, wanted, token, (now, margin));
+        }
         self.metrics.asked(result(&answer));
         answer
     }
@@ -405,18 +421,7 @@ impl Vault {
             self.refuse(caller, "own token", None).await;
             return Err(VaultError::Forbidden);
         }
-        let issuer = self.config.issuers.first();
-        let issuer = issuer.ok_or(VaultError::Invalid("no such issuer and client"))?;
-        let owner = Owner {
-            tenant: caller.tenant(),
-            user: User {
-                issuer: issuer.issuer.as_str().to_owned(),
-                subject: issuer.client_id.clone(),
-            },
-            issuer: issuer.issuer.as_str().to_owned(),
-            client_id: issuer.client_id.clone(),
-            resource: resource.clone(),
-        };
+        let owner = self.own(caller, resource)?;
         loop {
             let present = self.store().find(&owner).await?;
             let has_all = |grant: &Grant| {
@@ -457,6 +462,23 @@ impl Vault {
                 None => self.store().insert(&grant).await?,
             };
         }
+    }
+
+    /// Our client at the first issuer, as the user of `caller`.
+    fn own(&self, caller: &Caller, resource: &str) -> Result<Owner, VaultError> {
+        let issuer = self.config.issuers.first();
+        let issuer = issuer.ok_or(VaultError::Invalid("no such issuer and client"))?;
+        let name = issuer.issuer.as_str();
+        Ok(Owner {
+            tenant: caller.tenant(),
+            user: User {
+                issuer: name.to_owned(),
+                subject: issuer.client_id.clone(),
+            },
+            issuer: name.to_owned(),
+            client_id: issuer.client_id.clone(),
+            resource: resource.to_owned(),
+        })
     }
 
     async fn find(
@@ -516,7 +538,11 @@ impl Vault {
                 (Some(token), _) if !is_rejected && grant.is_fresh(now, Duration::ZERO) => {
                     Ok(answer(token, &grant, now))
                 }
-                (_, RefreshError::NeedsUser) => Ok(reauthentication(grant.scopes)),
+                (_, RefreshError::NeedsUser) => {
+                    // What the issuer has just said, if it did.
+                    let newest = self.store().grant(&grant.id).await?.unwrap_or(grant);
+                    Ok(needed(newest))
+                }
                 (_, RefreshError::Gone) => Ok(reauthentication(scopes.to_vec())),
                 (_, RefreshError::Unavailable) => {
                     Err(VaultError::Unavailable("the issuer gave no token"))
@@ -600,6 +626,7 @@ impl Vault {
             let version = present.progress.version;
             let revoked = revoked(present.clone());
             if self.store().replace(&revoked, version).await? {
+                self.ready.clear();
                 break tokens;
             }
             match self.store().grant(&present.id).await? {
@@ -713,6 +740,19 @@ fn answer(token: SecretString, grant: &Grant, now: Moment) -> TokenAnswer {
         expires_in: grant.access_expires_at.saturating_sub(now).as_secs(),
         scopes: grant.scopes.clone(),
     })
+}
+
+/// Exactly what the issuer asks for; if it does not say, everything again.
+fn needed(grant: Grant) -> TokenAnswer {
+    let mut requirements = grant.requirements;
+    let mut scopes = std::mem::take(&mut requirements.required_scopes);
+    if scopes.is_empty() {
+        scopes = grant.scopes;
+    }
+    TokenAnswer::ReauthenticationRequired {
+        scopes,
+        requirements,
+    }
 }
 
 fn reauthentication(scopes: Vec<String>) -> TokenAnswer {

@@ -221,6 +221,13 @@ impl Scene {
     }
 }
 
+fn required(policy: &str) -> SessionRequirements {
+    SessionRequirements {
+        session_required_policies: vec![policy.to_owned()],
+        ..SessionRequirements::default()
+    }
+}
+
 const GRACE: Rotation = Rotation::Grace(Duration::from_mins(5));
 const NO_GRACE: Rotation = Rotation::Grace(Duration::ZERO);
 const ROTATES: Does = Does::Gives {
@@ -291,7 +298,7 @@ async fn who_hangs_up_does_not_stop_the_refresh() {
     State::NeedsReauthentication,
     Some(Reason::InvalidGrant)
 )]
-#[case::consent(Problem::Interaction { requirements: None }, State::NeedsReauthentication, Some(Reason::InteractionRequired))]
+#[case::consent(Problem::Interaction { requirements: required("p") }, State::NeedsReauthentication, Some(Reason::InteractionRequired))]
 #[case::client(Problem::Client, State::Degraded, None)]
 #[case::scope(Problem::Scope, State::Degraded, None)]
 #[case::unknown(Problem::Unclassified, State::Degraded, None)]
@@ -303,11 +310,13 @@ async fn a_refusal_moves_the_grant_where_the_table_says(
     #[case] state: State,
     #[case] reason: Option<Reason>,
 ) {
-    let name = format!("refusal-{problem:?}").replace([' ', '{', '}', ':'], "");
+    let name = format!("refusal-{problem:?}").replace(|letter: char| !letter.is_alphanumeric(), "");
     let scene = Scene::new(&name, 1, GRACE, Does::Says(problem)).await;
     let error = scene.refresh(0).await.unwrap_err();
     let row = scene.row().await;
     assert_eq!((row.state, row.reason), (state, reason));
+    let asks = reason == Some(Reason::InteractionRequired);
+    assert_eq!(row.requirements == required("p"), asks);
     assert_eq!(
         error == RefreshError::NeedsUser,
         state == State::NeedsReauthentication

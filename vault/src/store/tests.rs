@@ -84,6 +84,10 @@ pub(crate) fn grant(tenant: &str, subject: &str, resource: &str) -> Grant {
         scopes: vec!["a".to_owned(), "b".to_owned()],
         state: State::Active,
         reason: Some(Reason::InvalidGrant),
+        requirements: SessionRequirements {
+            session_required_mfa: true,
+            ..SessionRequirements::default()
+        },
         progress: Progress {
             version: 1,
             token: Some(digest(b"rt")),
@@ -128,6 +132,7 @@ async fn what_is_written_is_read(
     );
     let bare = Grant {
         reason: None,
+        requirements: SessionRequirements::default(),
         progress: Progress {
             version: 2,
             token: None,
@@ -309,4 +314,33 @@ async fn a_database_is_opened_again_with_all_that_is_in_it(
     store.pool.close().await;
     let again = Store::open(&folder.url()).await.unwrap();
     assert_eq!(again.grant(&written.id).await.unwrap(), Some(written));
+}
+
+/// What the first version wrote is read by this one.
+#[rstest]
+#[tokio::test]
+async fn a_database_of_the_first_version_goes_on(
+    #[values(Database::SQLite, Database::PostgreSQL)] database: Database,
+) {
+    sqlx::any::install_default_drivers();
+    let folder = Folder::new(database, "first-version").await;
+    let (url, migrations) = match database {
+        Database::SQLite => (format!("{}?mode=rwc", folder.url()), &SQLITE),
+        Database::PostgreSQL => (folder.url(), &POSTGRESQL),
+    };
+    let pool = AnyPool::connect(&url).await.unwrap();
+    migrations.run_to(1, &pool).await.unwrap();
+    sqlx::query(
+        "INSERT INTO grants (id, tenant, user_issuer, user_subject, issuer, client_id, resource, kind, scopes, \
+         state, version, key_id, sent_at, issued_at, access_expires_at, lease_until, used_at, failures) VALUES \
+         ('g', 'ml/app', 'i', 'alice', 'i', 'c', 'r', 'manual', 'a b', 'active', 1, 'k1', 0, 0, 9, 0, 0, 0)",
+    )
+    .execute(&pool)
+    .await
+    .unwrap();
+    pool.close().await;
+    let store = Store::open(&folder.url()).await.unwrap();
+    let grant = store.grant("g").await.unwrap().unwrap();
+    assert_eq!((grant.kind, grant.scopes.len()), (Kind::Manual, 2));
+    assert!(grant.requirements.is_empty());
 }
