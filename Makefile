@@ -37,6 +37,8 @@ bench: ## Measure the sidecar beside its peers (ARGS=--quick for a minute; OAUTH
 	@cargo build --quiet --release --locked --package globus-auth-sidecar --bin globus-auth-sidecar
 	@GLOBUS_AUTH_SIDECAR="$(CURDIR)/target/release/globus-auth-sidecar" \
 	  cargo run --quiet --profile load --locked --package globus-auth-tests --bin bench -- $(ARGS)
+	@cargo run --quiet --profile load --locked --package globus-auth-tests --bin bench -- vault
+	@cargo bench --quiet --profile load --locked --package globus-auth-vault --bench vault -- $(GRANTS)
 
 .PHONY: mutants
 mutants: ## Change what decides, one thing at a time, and expect a test to notice (hours; ARGS="--file sidecar/src/cookie.rs" for less)

@@ -102,6 +102,9 @@ pub struct Refresh {
     pub keep_alive_seconds: u64,
     /// Refreshes under way at one issuer at a time.
     pub max_concurrent_per_issuer: u32,
+    /// A grant that nobody has used for so many seconds is taken back and forgotten; none, never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forget_unused_after_seconds: Option<u64>,
 }
 
 impl VaultConfig {

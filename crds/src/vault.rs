@@ -234,6 +234,11 @@ pub struct Refresh {
     #[serde(default = "thirty")]
     #[schemars(range(min = 1, max = 180))]
     pub keep_alive_days: i32,
+    /// A grant that no workload has asked for within so many days is taken back at the issuer and forgotten; its
+    /// user is asked again when it is needed. Default: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 3650))]
+    pub forget_unused_after_days: Option<i32>,
     /// Refreshes under way at one issuer at a time, for each replica. Default: 8.
     #[serde(default = "eight")]
     #[schemars(range(min = 1, max = 256))]
@@ -248,6 +253,7 @@ impl Default for Refresh {
     fn default() -> Self {
         Self {
             keep_alive_days: thirty(),
+            forget_unused_after_days: None,
             max_concurrent_per_issuer: eight(),
             requests_per_second: twenty(),
         }

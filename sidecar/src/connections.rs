@@ -6,15 +6,19 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::State;
 use globus_auth_core::clock::UnixSeconds;
+use globus_auth_core::email::Email;
 use globus_auth_core::runtime::telemetry::Chain;
 use globus_auth_core::session::Session;
 use globus_auth_core::vault_api::Connection;
+use http::header::{self, HeaderValue};
 use http::request::Parts;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
+use serde_json::json;
 use url::form_urlencoded;
 
 use crate::app::App;
+use crate::decide::Challenge;
 use crate::intent::is_cross_site;
 use crate::live::Live;
 use crate::login::redirect;
@@ -31,9 +35,20 @@ pub(crate) async fn show(State(app): State<Arc<App>>, request: Parts) -> Respons
         return answers::no_such_page().respond(format, host);
     };
     let Some(session) = session(&app, &live, &request) else {
+        if format == Format::Json {
+            return answers::challenge(&live, Challenge::Missing, &request);
+        }
         return redirect(&answers::start_address(CONNECTIONS_PATH));
     };
     match vault.connections(session.id).await {
+        Ok(connections) if format == Format::Json => {
+            let now = app.clock.now();
+            status(
+                &connections,
+                session.identity.email.as_ref().map(Email::as_str),
+                now,
+            )
+        }
         Ok(connections) => {
             let now = app.clock.now();
             let services = services(&connections, &live, vault, now);
@@ -76,6 +91,40 @@ pub(crate) async fn disconnect(
         }
         Err(error) => unavailable(&error).respond(format, host),
     }
+}
+
+/// What is connected, for a program: the fields of Atlas's `/api/globus/status`.
+fn status(connections: &[Connection], email: Option<&str>, now: UnixSeconds) -> Response<Body> {
+    let is_expired = |one: &Connection| one.expires_at <= now.0;
+    let servers = connections.iter().map(|one| {
+        json!({
+            "resource_server": one.resource_server,
+            "is_expired": is_expired(one),
+            "expires_at": as_float(one.expires_at),
+            "scopes": one.scopes.join(" "),
+        })
+    });
+    let body = json!({
+        "enabled": true,
+        "authenticated": connections.iter().any(|one| !is_expired(one)),
+        "resource_servers": servers.collect::<Vec<_>>(),
+        "user_email": email,
+    });
+    let mut response = Response::new(Body::from(body.to_string()));
+    let headers = response.headers_mut();
+    let json = HeaderValue::from_static("application/json");
+    headers.insert(header::CONTENT_TYPE, json);
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// Seconds since 1970 as Python's `time.time()` has them.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "exact until the year 285 million"
+)]
+const fn as_float(seconds: u64) -> f64 {
+    seconds as f64
 }
 
 /// Whose page it is: of a session that may still enter. A bearer token has no connections.

@@ -244,16 +244,15 @@ impl Vault {
         rejected: Option<String>,
     ) -> Result<Arc<Delivered>, VaultError> {
         let wanted = &self.deliveries.get(index).ok_or(VaultError::Answer)?.token;
-        let answer = match holder {
-            Some(session) => self.ask_for_user(session, wanted, rejected).await?,
-            None => {
-                let request = OwnTokenRequest {
-                    resource_server: wanted.resource_server.clone(),
-                    scopes: wanted.scopes.clone(),
-                    rejected,
-                };
-                self.ask(OWN_TOKENS, &request).await?
-            }
+        let answer = if let Some(session) = holder {
+            self.ask_for_user(session, wanted, rejected).await?
+        } else {
+            let request = OwnTokenRequest {
+                resource_server: wanted.resource_server.clone(),
+                scopes: wanted.scopes.clone(),
+                rejected,
+            };
+            self.ask(OWN_TOKENS, &request).await?
         };
         match answer {
             TokenAnswer::Token(token) => delivered(&token.access_token, token.lifetime()),

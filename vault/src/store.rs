@@ -279,6 +279,34 @@ impl Store {
             .transpose()
     }
 
+    /// Up to `limit` grants that nobody has used since `before`.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn unused(&self, before: Moment, limit: u32) -> Result<Vec<Grant>, StoreError> {
+        let rows = sqlx::query("SELECT * FROM grants WHERE used_at < $1 LIMIT $2")
+            .bind(milliseconds(before))
+            .bind(i64::from(limit))
+            .fetch_all(&self.pool)
+            .await
+            .map_err(StoreError::Query)?;
+        rows.iter().map(read).collect()
+    }
+
+    /// Removes version `version` of a grant. Whether it was still there.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn remove(&self, id: &str, version: u64) -> Result<bool, StoreError> {
+        let removed = sqlx::query("DELETE FROM grants WHERE id = $1 AND version = $2")
+            .bind(id.to_owned())
+            .bind(integer(version))
+            .execute(&self.pool)
+            .await
+            .map_err(StoreError::Query)?;
+        Ok(removed.rows_affected() == 1)
+    }
+
     /// Up to `limit` grants whose secrets are not under `key`.
     ///
     /// # Errors

@@ -618,6 +618,15 @@ impl Vault {
     /// Forgets the tokens first, and then takes them back at the issuer: a refresh token, and the access
     /// token with it (RFC 7009 §2.1).
     async fn revoke(&self, caller: &Caller, grant: Grant) -> Result<(), VaultError> {
+        let actor = (caller.tenant(), Some(caller.pod.clone()));
+        self.take_back(actor, grant).await
+    }
+
+    async fn take_back(
+        &self,
+        (actor, pod): (String, Option<String>),
+        grant: Grant,
+    ) -> Result<(), VaultError> {
         let mut present = grant;
         let tokens = loop {
             let secrets = self.refresher.secrets();
@@ -645,9 +654,20 @@ impl Vault {
                 }
             }
         }
-        let (user, resource) = (&present.owner.user, &present.owner.resource);
-        self.note(caller, "revoke", Some(user), Some(resource), result)
-            .await
+        let entry = Entry {
+            at: self.milliseconds(),
+            action: "revoke".to_owned(),
+            actor,
+            pod,
+            user: Some(present.owner.user.subject),
+            resource: Some(present.owner.resource),
+            result: result.to_owned(),
+        };
+        Ok(self.store().append(&entry).await?)
+    }
+
+    fn milliseconds(&self) -> u64 {
+        u64::try_from(self.refresher.now().as_millis()).unwrap_or(u64::MAX)
     }
 
     async fn note(
@@ -659,7 +679,7 @@ impl Vault {
         result: &str,
     ) -> Result<(), VaultError> {
         let entry = Entry {
-            at: u64::try_from(self.refresher.now().as_millis()).unwrap_or(u64::MAX),
+            at: self.milliseconds(),
             action: action.to_owned(),
             actor: caller.tenant(),
             pod: Some(caller.pod.clone()),
@@ -690,6 +710,38 @@ impl Vault {
             tokio::time::sleep(TIDY).await;
             if let Err(error) = self.store().tidy(self.refresher.now()).await {
                 tracing::warn!(%error, "failed to remove sessions that ended");
+            }
+            if let Err(error) = self.forget_unused().await {
+                tracing::warn!(%error, "failed to forget grants that nobody uses");
+            }
+        }
+    }
+
+    /// Takes back and removes what nobody has used for as long as the configuration says.
+    ///
+    /// # Errors
+    /// [`VaultError`]; the rest is tried next time.
+    pub async fn forget_unused(&self) -> Result<(), VaultError> {
+        let Some(seconds) = self.config.refresh.forget_unused_after_seconds else {
+            return Ok(());
+        };
+        let after = Duration::from_secs(seconds);
+        let before = self.refresher.now().saturating_sub(after);
+        loop {
+            let unused = self.store().unused(before, BATCH).await?;
+            if unused.is_empty() {
+                return Ok(());
+            }
+            for grant in unused {
+                let id = grant.id.clone();
+                if grant.state != State::Revoked {
+                    self.take_back(("vault".to_owned(), None), grant).await?;
+                }
+                // Somebody may have consented again meanwhile.
+                let left = self.store().grant(&id).await?;
+                if let Some(left) = left.filter(|left| left.state == State::Revoked) {
+                    self.store().remove(&id, left.progress.version).await?;
+                }
             }
         }
     }
@@ -782,4 +834,6 @@ const CODE_LIFETIME: Duration = Duration::from_mins(15);
 /// Beyond the longest session of a proxy, which ends before.
 const LONGEST_LOGIN: Duration = Duration::from_hours(31 * 24);
 const TIDY: Duration = Duration::from_mins(10);
+/// So many grants at a time are in memory.
+const BATCH: u32 = 100;
 const GLOBUS_GROUPS: &str = "groups.api.globus.org";

@@ -62,6 +62,7 @@ pub fn validate(
         egress: Egress { allowed },
         refresh: Refresh {
             keep_alive_seconds: seconds(refresh.keep_alive_days),
+            forget_unused_after_seconds: refresh.forget_unused_after_days.map(seconds),
             max_concurrent_per_issuer: refresh.max_concurrent_per_issuer.unsigned_abs(),
         },
         log_level: LogLevel::Info,

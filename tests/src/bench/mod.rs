@@ -9,6 +9,7 @@
 //! | `streams` | server-sent events to many, and each idle WebSocket |
 //! | `process` | a program's processor time and memory, as the kernel counts them |
 //! | `check` | a session check alone: time and bytes allocated |
+//! | `vault` | reads of tokens from a vault, through HTTP and TLS |
 //! | `suite` | the rounds, interleaved |
 //! | `report`, `targets` | figures as JSON and as a table; which targets they meet |
 //!
@@ -30,6 +31,7 @@ mod streams;
 mod suite;
 mod targets;
 pub mod upstream;
+pub mod vault;
 
 pub use report::{Line, Machine, Report, SessionCheck, Start, Stream};
 pub use suite::{Options, run};

@@ -115,7 +115,7 @@ async fn answers(address: SocketAddr) -> bool {
         && status.starts_with(b"HTTP/1.")
 }
 
-fn usage_of(id: u32) -> anyhow::Result<Usage> {
+pub(super) fn usage_of(id: u32) -> anyhow::Result<Usage> {
     let stat = fs::read_to_string(format!("/proc/{id}/stat"))?;
     // The name, in parentheses, may have spaces; what follows is numbers (proc_pid_stat(5)).
     let (_name, rest) = stat.rsplit_once(')').context("a stat without a name")?;

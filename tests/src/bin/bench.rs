@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
-use globus_auth_tests::bench::{Options, check, run, upstream};
+use globus_auth_tests::bench::{Options, check, run, upstream, vault};
 
 #[global_allocator]
 static ALLOCATOR: check::Counting = check::COUNTING;
@@ -36,6 +36,8 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Part {
+    /// Only the vault: reads of tokens through HTTP and TLS.
+    Vault,
     /// Only the workload behind all peers, which the rest starts.
     Upstream {
         /// Where it listens.
@@ -46,8 +48,14 @@ enum Part {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    if let Some(Part::Upstream { address }) = args.part {
-        return upstream::serve(address).await;
+    match args.part {
+        Some(Part::Upstream { address }) => return upstream::serve(address).await,
+        Some(Part::Vault) => {
+            let line = vault::reads().await?;
+            writeln!(std::io::stdout(), "{line}")?;
+            return Ok(());
+        }
+        None => {}
     }
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)

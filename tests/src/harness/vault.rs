@@ -8,25 +8,28 @@ use std::sync::Arc;
 use axum::routing::post;
 use axum::{Json, Router};
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use globus_auth_core::egress::Egress;
 use globus_auth_core::runtime::http_client::HttpClient;
 use globus_auth_core::runtime::tls_server::{self, ServedCertificate};
 use globus_auth_core::sidecar_config::{LogLevel, ProviderKind};
-use globus_auth_core::vault_api::{Refusal, audience};
+use globus_auth_core::vault_api::{LOGINS, LoginRequest, LoginResponse, Refusal, audience};
 use globus_auth_core::vault_config::{
     Consumer, Issuer, Refresh, Rotation, VERSION, VaultConfig, VaultReference,
 };
 use http::{Request, StatusCode, header};
+use secrecy::ExposeSecret;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use url::Url;
 
 use super::binary;
 use super::log::Log;
 use super::secrets::Secrets;
-use super::sidecar::{CLIENT_ID, CLIENT_SECRET};
+use super::sidecar::{CLIENT_ID, CLIENT_SECRET, EXTERNAL_URL};
 use super::wait::eventually;
+use crate::globus::RunningEmulator;
 
 /// The vault of the tests.
 const NAMESPACE: &str = "auth";
@@ -81,6 +84,7 @@ pub fn config(issuer: &str, resource_servers: &[&str]) -> VaultConfig {
         refresh: Refresh {
             keep_alive_seconds: 30 * 86_400,
             max_concurrent_per_issuer: 8,
+            forget_unused_after_seconds: None,
         },
         log_level: LogLevel::Debug,
     }
@@ -263,6 +267,63 @@ impl Vault {
         } else {
             Err((status, serde_json::from_slice(&body).expect("a refusal")))
         }
+    }
+
+    /// Logs in as a sidecar does, without one: the session that a browser would hold.
+    ///
+    /// # Errors
+    /// The status of a refusal.
+    ///
+    /// # Panics
+    /// If the provider does not know the user.
+    pub async fn log_in(
+        &self,
+        globus: &RunningEmulator,
+        pod: Pod,
+        username: &str,
+        scope: &str,
+    ) -> Result<String, StatusCode> {
+        let (verifier, nonce) = ("v".repeat(43), "a nonce of a test");
+        let challenge = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, verifier.as_bytes());
+        let challenge = URL_SAFE_NO_PAD.encode(challenge.as_ref());
+        let redirect_uri = format!("{EXTERNAL_URL}/oauth2/callback");
+        let url = globus.url("/v2/oauth2/authorize").parse();
+        let mut url: Url = url.expect("an address");
+        url.query_pairs_mut().extend_pairs([
+            ("client_id", CLIENT_ID),
+            ("redirect_uri", &redirect_uri),
+            ("response_type", "code"),
+            ("scope", scope),
+            ("state", "s"),
+            ("nonce", nonce),
+            ("code_challenge", &challenge),
+            ("code_challenge_method", "S256"),
+            ("access_type", "offline"),
+        ]);
+        let callback = globus.approve(url.as_str(), username).await;
+        let callback: Url = callback
+            .expect("the user logs in")
+            .parse()
+            .expect("an address");
+        let mut parameters = callback.query_pairs();
+        let code = parameters.find(|(name, _)| name == "code");
+        let request = LoginRequest {
+            issuer: globus.issuer().to_owned(),
+            client_id: CLIENT_ID.to_owned(),
+            redirect_uri,
+            code: code.expect("a code").1.into_owned().into(),
+            code_verifier: verifier.into(),
+            nonce: nonce.into(),
+        };
+        let answer: Result<LoginResponse, _> = self.ask(pod, LOGINS, &request).await;
+        answer
+            .map(|answer| answer.session.expose_secret().to_owned())
+            .map_err(|(status, _)| status)
+    }
+
+    /// The id of its process.
+    pub fn process(&self) -> u32 {
+        self.child.id()
     }
 
     /// Asks with a token of the test's own.

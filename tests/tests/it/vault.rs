@@ -2,8 +2,6 @@
 
 use std::fmt::Write as _;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use globus_auth_core::sidecar_config::{DeliveredToken, GrantType, TokenRoute};
 use globus_auth_core::vault_api::{
     CONNECTIONS, Connection, ConnectionsRequest, ConnectionsResponse, DISCONNECT,
@@ -154,42 +152,9 @@ async fn token_for(
 
 /// Logs in at the vault as a sidecar does, without one: the session that a browser would hold.
 async fn log_in(stage: &Stage, pod: Pod, username: &str) -> Result<String, StatusCode> {
-    let (verifier, nonce) = ("v".repeat(43), "a nonce of a test");
-    let challenge = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, verifier.as_bytes());
-    let challenge = URL_SAFE_NO_PAD.encode(challenge.as_ref());
-    let redirect_uri = format!("{EXTERNAL_URL}/oauth2/callback");
-    let mut url: Url = stage.globus().url("/v2/oauth2/authorize").parse().unwrap();
     let scope = format!("openid email {OTHER_SCOPE} {FLOWS_SCOPE}");
-    url.query_pairs_mut().extend_pairs([
-        ("client_id", CLIENT_ID),
-        ("redirect_uri", &redirect_uri),
-        ("response_type", "code"),
-        ("scope", &scope),
-        ("state", "s"),
-        ("nonce", nonce),
-        ("code_challenge", &challenge),
-        ("code_challenge_method", "S256"),
-        ("access_type", "offline"),
-    ]);
-    let callback = stage
-        .globus()
-        .approve(url.as_str(), username)
-        .await
-        .unwrap();
-    let callback: Url = callback.parse().unwrap();
-    let code = callback.query_pairs().find(|(name, _)| name == "code");
-    let request = LoginRequest {
-        issuer: stage.globus().issuer().to_owned(),
-        client_id: CLIENT_ID.to_owned(),
-        redirect_uri,
-        code: code.unwrap().1.into_owned().into(),
-        code_verifier: verifier.into(),
-        nonce: nonce.into(),
-    };
-    let answer: Result<LoginResponse, _> = stage.vault().ask(pod, LOGINS, &request).await;
-    answer
-        .map(|answer| answer.session.expose_secret().to_owned())
-        .map_err(|(status, _)| status)
+    let vault = stage.vault();
+    vault.log_in(stage.globus(), pod, username, &scope).await
 }
 
 /// Scenarios 2 and 3 of ALCF inference.
@@ -484,7 +449,7 @@ async fn a_user_sees_and_takes_back_what_is_connected() {
     assert_eq!(
         stage
             .browser()
-            .get("/oauth2/connections")
+            .open("/oauth2/connections")
             .send()
             .await
             .status,
@@ -881,4 +846,145 @@ async fn no_refresh_token_is_ever_in_the_memory_of_a_sidecar() {
     assert!(stage.sidecar.remembers(&refresh).iter().all(|found| !found));
     // The search finds what is there.
     assert_eq!(stage.sidecar.remembers(&[&token]), [true]);
+}
+
+/// Scenario 1: the first address is where the user is after the login, which asks for all at once.
+#[tokio::test]
+async fn a_login_asks_for_what_the_workload_needs_and_ends_where_it_began() {
+    let stage = setup().start().await;
+    let browser = stage.browser();
+    let page = browser.open("/models/7?tab=runs").send().await;
+    assert_eq!(page.status, 302);
+    let location: Url = page.headers["location"].to_str().unwrap().parse().unwrap();
+    let parameters: std::collections::BTreeMap<_, _> = location.query_pairs().collect();
+    assert_eq!(parameters["code_challenge_method"], "S256");
+    assert_eq!(parameters["access_type"], "offline");
+    assert!(parameters["state"].len() >= 32);
+    for scope in [OTHER_SCOPE, FLOWS_SCOPE, "openid"] {
+        assert!(
+            parameters["scope"].split(' ').any(|one| one == scope),
+            "{scope}"
+        );
+    }
+    let page = browser.log_in("/models/7?tab=runs", ALICE).await;
+    assert_eq!(page.status, 200, "{page:?}");
+    assert_eq!(page.reflection().target, "/models/7?tab=runs");
+}
+
+/// Scenario 6: while the token is good it is given out; then only the user can help, and no loop tries.
+#[tokio::test]
+async fn a_grant_that_the_issuer_has_ended_asks_its_user() {
+    let stage = setup().start().await;
+    let session = log_in(&stage, POD, ALICE).await.unwrap();
+    let handle = handle_of(&stage, POD, &session).await.unwrap();
+    let first = token_for(&stage, POD, &handle, OTHER_SERVICE)
+        .await
+        .unwrap();
+    let TokenAnswer::Token(first) = first else {
+        panic!("{first:?}");
+    };
+    for issued in stage.globus().issued() {
+        if issued.is_refresh_token {
+            let order = Revocation {
+                token: Some(issued.token),
+                ..Revocation::default()
+            };
+            stage.globus().revoke(&order).unwrap();
+        }
+    }
+    let request = TokenRequest {
+        handle: handle.as_str().into(),
+        resource_server: OTHER_SERVICE.to_owned(),
+        scopes: vec![],
+        rejected: Some(fingerprint(&first.access_token)),
+    };
+    let before = refreshes(&stage);
+    for _ in 0..5 {
+        let answer: TokenAnswer = stage.vault().ask(POD, TOKENS, &request).await.unwrap();
+        let TokenAnswer::ReauthenticationRequired { scopes, .. } = answer else {
+            panic!("{answer:?}");
+        };
+        assert_eq!(scopes, [OTHER_SCOPE]);
+    }
+    assert_eq!(
+        refreshes(&stage) - before,
+        1,
+        "it was tried again and again"
+    );
+    // Whoever has not heard that it is rejected gets what is good until it ends.
+    let again = token_for(&stage, POD, &handle, OTHER_SERVICE)
+        .await
+        .unwrap();
+    assert!(matches!(again, TokenAnswer::Token(_)), "{again:?}");
+    let said = stage.vault().logged("a refresh failed").await;
+    assert_eq!(said["reason"], "invalid_grant");
+}
+
+/// Scenario 8: what Atlas's page asks, field by field.
+#[tokio::test]
+async fn a_program_reads_what_is_connected() {
+    let stage = setup().start().await;
+    let stranger = stage.browser().get("/oauth2/connections").send().await;
+    assert_eq!(stranger.status, 401, "{stranger:?}");
+    let alice = stage.logged_in(ALICE).await;
+    let status = alice.get("/oauth2/connections").send().await;
+    assert_eq!(
+        (status.status.as_u16(), &status.headers["cache-control"]),
+        (200, &"no-store".parse().unwrap())
+    );
+    let status: Value = serde_json::from_str(&status.text()).unwrap();
+    assert_eq!(status["enabled"], true);
+    assert_eq!(status["authenticated"], true);
+    assert_eq!(status["user_email"], ALICE);
+    let servers = status["resource_servers"].as_array().unwrap();
+    assert_eq!(servers.len(), 2);
+    assert_eq!(servers[0]["resource_server"], OTHER_SERVICE);
+    assert_eq!(servers[0]["is_expired"], false);
+    assert_eq!(servers[0]["scopes"], OTHER_SCOPE);
+    assert!(servers[0]["expires_at"].as_f64().unwrap() > 1e9);
+    assert_eq!(servers[0].as_object().unwrap().len(), 4);
+    for server in [OTHER_SERVICE, FLOWS] {
+        let form = format!("disconnect={server}");
+        alice.post("/oauth2/connections", form).send().await;
+    }
+    let status = alice.get("/oauth2/connections").send().await.text();
+    let status: Value = serde_json::from_str(&status).unwrap();
+    let nothing = json!({"enabled": true, "authenticated": false, "resource_servers": [], "user_email": ALICE});
+    assert_eq!(status, nothing);
+}
+
+/// Scenario 10: nothing of a callback that failed reaches the vault, or the page.
+#[rstest]
+#[case::denied("error=access_denied", 403, "access_denied")]
+#[case::unknown("error=%3Cscript%3E", 403, "unknown_error")]
+#[case::state("code=stolen&state=forged", 403, "invalid_state")]
+#[tokio::test]
+async fn a_callback_that_failed_asks_for_no_token(
+    #[case] query: &str,
+    #[case] status: u16,
+    #[case] code: &str,
+) {
+    let stage = setup().start().await;
+    let browser = stage.browser();
+    let begun = browser.open("/").send().await;
+    let location: Url = begun.headers["location"].to_str().unwrap().parse().unwrap();
+    let mut parameters = location.query_pairs();
+    let state = parameters.find(|(name, _)| name == "state").unwrap().1;
+    let query = if query.starts_with("error") {
+        format!("{query}&state={state}")
+    } else {
+        query.to_owned()
+    };
+    let page = browser
+        .get(&format!("/oauth2/callback?{query}"))
+        .send()
+        .await;
+    assert_eq!(page.status, status, "{page:?}");
+    let said: Value = serde_json::from_str(&page.text()).unwrap();
+    assert_eq!(said["error"], code);
+    assert!(!page.text().contains("script"), "{}", page.text());
+    assert_eq!(
+        stage.globus().requests().count("token/authorization_code"),
+        0
+    );
 }

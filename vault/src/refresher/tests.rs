@@ -472,6 +472,58 @@ async fn without_a_store_nothing_is_redeemed() {
     assert_eq!(scene.asked(), 0);
 }
 
+/// Scenario 38: what was given to a client that an administrator shares is refreshed with that client.
+#[tokio::test]
+async fn a_grant_is_refreshed_with_the_client_that_it_was_given_to() {
+    let scene = Scene::new("clients", 1, Rotation::Never, KEEPS).await;
+    let first = &scene.replicas[0];
+    let shared = Arc::new(Simulation {
+        does: Mutex::new(KEEPS),
+        asked: AtomicU32::new(0),
+        sent: Mutex::default(),
+        revoked: Mutex::default(),
+        gate: None,
+    });
+    let issuers = [("client", &scene.issuer), ("shared", &shared)].map(|(client, endpoint)| {
+        let limits = Limits {
+            per_second: 100,
+            burst: 100,
+        };
+        Issuer::new(
+            (ISSUER.to_owned(), client.to_owned()),
+            Arc::clone(endpoint) as Arc<dyn TokenEndpoint>,
+            Rotation::Never,
+            KeepAlive {
+                within: Duration::from_hours(720),
+            },
+            Pressure { limits, at_once: 8 },
+        )
+    });
+    let mut grant = Scene::grant(first.secrets());
+    grant.id = "of the shared client".to_owned();
+    grant.owner.client_id = "shared".to_owned();
+    grant.tokens = first
+        .secrets()
+        .seal(&grant, Some(&"rt-shared".into()), None)
+        .unwrap();
+    assert!(first.store.insert(&grant).await.unwrap());
+    let refresher = Arc::new(Refresher::new(
+        first.store.clone(),
+        Arc::clone(&first.secrets),
+        issuers.into(),
+        Arc::clone(&scene.clock) as Arc<dyn Clock>,
+        Metrics::default(),
+    ));
+    // Five minutes before its end, with nobody asking: it is due.
+    for issuer in refresher.issuers() {
+        for refresh in refresher.round(issuer).await {
+            refresh.await.unwrap();
+        }
+    }
+    assert_eq!(*shared.sent.lock(), ["rt-shared"]);
+    assert_eq!(*scene.issuer.sent.lock(), ["rt-0"]);
+}
+
 #[tokio::test]
 async fn what_is_due_is_refreshed_by_itself() {
     let scene = Scene::new("due", 1, GRACE, ROTATES).await;

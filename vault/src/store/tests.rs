@@ -316,6 +316,32 @@ async fn a_database_is_opened_again_with_all_that_is_in_it(
     assert_eq!(again.grant(&written.id).await.unwrap(), Some(written));
 }
 
+#[rstest]
+#[tokio::test]
+async fn what_is_unused_is_found_and_removed_unless_somebody_uses_it_meanwhile(
+    #[values(Database::SQLite, Database::PostgreSQL)] database: Database,
+) {
+    let (store, _folder) = scratch_in(database, "unused").await;
+    for (subject, used) in [("alice", 10), ("bob", 20)] {
+        let grant = Grant {
+            used_at: Moment::from_secs(used),
+            ..grant("ml/app", subject, "r")
+        };
+        store.insert(&grant).await.unwrap();
+    }
+    let unused = store.unused(Moment::from_secs(15), 9).await.unwrap();
+    let [alice] = &unused[..] else {
+        panic!("{unused:?}");
+    };
+    assert_eq!(alice.owner.user.subject, "alice");
+    let mut used = alice.clone();
+    used.progress.version += 1;
+    assert!(store.replace(&used, 1).await.unwrap());
+    assert!(!store.remove(&alice.id, 1).await.unwrap());
+    assert!(store.remove(&alice.id, 2).await.unwrap());
+    assert_eq!(store.grant(&alice.id).await.unwrap(), None);
+}
+
 /// What the first version wrote is read by this one.
 #[rstest]
 #[tokio::test]
