@@ -34,10 +34,11 @@ lint: ## Check format, lints, boundaries, documentation, licences and generated 
 .PHONY: bench
 bench: ## Measure the sidecar beside its peers (ARGS=--quick for a minute; OAUTH2_PROXY_BIN names one of them)
 	@.ci/setup bench
-	@cargo build --quiet --release --locked --package globus-auth-sidecar --bin globus-auth-sidecar
+	@cargo build --quiet --release --locked --package globus-auth-sidecar --package globus-auth-vault
 	@GLOBUS_AUTH_SIDECAR="$(CURDIR)/target/release/globus-auth-sidecar" \
 	  cargo run --quiet --profile load --locked --package globus-auth-tests --bin bench -- $(ARGS)
-	@cargo run --quiet --profile load --locked --package globus-auth-tests --bin bench -- vault
+	@GLOBUS_AUTH_SIDECAR="$(CURDIR)/target/release/globus-auth-sidecar" GLOBUS_AUTH_VAULT="$(CURDIR)/target/release/globus-auth-vault" \
+	  cargo run --quiet --profile load --locked --package globus-auth-tests --bin bench -- vault
 	@cargo bench --quiet --profile load --locked --package globus-auth-vault --bench vault -- $(GRANTS)
 
 .PHONY: mutants

@@ -201,7 +201,11 @@ pub struct Issuer {
 }
 
 /// Workloads, and the services for which they may have tokens.
-#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[x_kube(
+    validation = Rule::new("has(self.resourceServers) || has(self.clientCredentials)")
+        .message("consumers[] needs resourceServers, clientCredentials, or both")
+)]
 #[serde(rename_all = "camelCase")]
 pub struct Consumer {
     /// Their namespace.
@@ -213,6 +217,7 @@ pub struct Consumer {
     pub service_account: String,
     /// The resource servers, as the issuer calls them: with Globus the name that comes with a token, such as
     /// `transfer.api.globus.org` or a UUID.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 255)))]
     #[schemars(extend("x-kubernetes-list-type" = "set"))]
     pub resource_servers: Vec<String>,
@@ -220,7 +225,7 @@ pub struct Consumer {
     /// no user (`grantType: ClientCredentials` of a proxy's token). Such a token may do whatever the client
     /// itself may. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64), inner(length(min = 1, max = 255)))]
+    #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 255)))]
     #[schemars(extend("x-kubernetes-list-type" = "set"))]
     pub client_credentials: Vec<String>,
 }

@@ -1,4 +1,4 @@
-//! The process that keeps the demo's two loopback ports.
+//! The process that keeps the demo's loopback ports.
 
 use std::fs::File;
 use std::net::TcpListener;
@@ -16,16 +16,21 @@ use super::Settings;
 use crate::asked_to_stop;
 use crate::forward::{Forward, Target};
 
-/// The two ports.
+/// The ports.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 pub(super) struct Ports {
     mlflow: u16,
+    notebook: u16,
     emulator: u16,
 }
 
 impl Ports {
     pub(super) fn mlflow_url(self) -> String {
         format!("http://127.0.0.1:{}", self.mlflow)
+    }
+
+    pub(super) fn notebook_url(self) -> String {
+        format!("http://127.0.0.1:{}", self.notebook)
     }
 
     pub(super) fn emulator_url(self) -> String {
@@ -116,7 +121,7 @@ fn running(settings: &Settings) -> Option<(u32, Ports)> {
         .then_some((process, ports))
 }
 
-/// Leads from two loopback ports into the cluster, until it is ended.
+/// Leads from loopback ports into the cluster, until it is ended.
 ///
 /// # Errors
 /// There is no cluster, or no port.
@@ -138,8 +143,10 @@ pub async fn forward(settings: &Settings) -> anyhow::Result<()> {
         .and_then(|json| serde_json::from_slice::<Record>(&json).ok());
     let remembered = remembered.map(|record| record.ports);
     let mlflow = listen(remembered.map(|ports| ports.mlflow))?;
+    let notebook = listen(remembered.map(|ports| ports.notebook))?;
     let emulator = listen(remembered.map(|ports| ports.emulator))?;
     let mlflow = Forward::on(mlflow, client.clone(), target("ml", "app=mlflow", 4180))?;
+    let notebook = Forward::on(notebook, client.clone(), target("ml", "app=notebook", 4180))?;
     let emulator = Forward::on(
         emulator,
         client,
@@ -147,6 +154,7 @@ pub async fn forward(settings: &Settings) -> anyhow::Result<()> {
     )?;
     let ports = Ports {
         mlflow: mlflow.port(),
+        notebook: notebook.port(),
         emulator: emulator.port(),
     };
     let json = serde_json::to_vec(&Record {

@@ -21,10 +21,15 @@ pub(crate) fn sidecar() -> &'static Path {
     })
 }
 
-/// The vault, built so that it can be made to die between the steps of a refresh.
+/// The vault, built so that it can be made to die between the steps of a refresh. `GLOBUS_AUTH_VAULT` names
+/// another program instead.
 pub(crate) fn vault() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| build("globus-auth-vault", &["--features", "failpoints"]))
+    PROGRAM.get_or_init(|| {
+        let named = std::env::var_os("GLOBUS_AUTH_VAULT");
+        let build = || build("globus-auth-vault", &["--features", "failpoints"]);
+        named.map_or_else(build, PathBuf::from)
+    })
 }
 
 fn build(name: &str, options: &[&str]) -> PathBuf {

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use globus_auth_core::clock::{Clock, SystemClock};
 use globus_auth_tests::forward::{Forward, Target};
 use globus_auth_tests::globus::Issued;
 use globus_auth_tests::harness::secrets::Secrets;
 use http::Method;
+use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::browser::Browser;
@@ -200,8 +202,8 @@ async fn issued(scene: &Scene) -> Vec<Issued> {
 
 /// Has the key replaced, and waits until the old one is gone.
 async fn rotate_key(namespace: &Namespace) {
-    let now = globus_auth_core::clock::Clock::now(&globus_auth_core::clock::SystemClock);
-    let now = k8s_openapi::jiff::Timestamp::from_second(i64::try_from(now.0).unwrap()).unwrap();
+    let now = SystemClock.now();
+    let now = Timestamp::from_second(i64::try_from(now.0).unwrap()).unwrap();
     let encryption =
         json!({"spec": {"encryption": {"retainDays": 0, "replaceKeysBefore": now.to_string()}}});
     namespace.kubectl(&[
@@ -222,7 +224,9 @@ async fn rotate_key(namespace: &Namespace) {
         let ring: Value = serde_json::from_slice(&ring).unwrap();
         let is_done = status["keyring"] == expected && ring["keys"].as_array().unwrap().len() == 1;
         // Ids alone: a failure is printed.
-        is_done.then_some(()).ok_or(status["keyring"].to_string())
+        is_done
+            .then_some(())
+            .ok_or_else(|| status["keyring"].to_string())
     })
     .await;
     let status = namespace.get("tokenvault/tokens")["status"].take();
