@@ -14,9 +14,10 @@ use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::browser::Browser;
-use crate::cluster::{Namespace, eventually, variable};
+use crate::cluster::{Namespace, eventually, image_repository, image_tag, variable};
 use crate::workload::{
-    ALICE, MALLORY, Provider, Scene, deployment, echo, echo_pod, proxy_of, python, send,
+    ALICE, CLIENT_ID, CLIENT_SECRET, INFERENCE, INFERENCE_SCOPE, MALLORY, Provider, Scene,
+    deployment, echo, echo_pod, proxy_of, python, send,
 };
 
 const SERVER: &str = "transfer.api.globus.org";
@@ -134,7 +135,7 @@ async fn assert_nothing_is_shown(namespace: &Namespace, scene: &Scene) {
     for issued in &issued {
         secrets.add(&issued.token);
     }
-    secrets.add(crate::workload::CLIENT_SECRET);
+    secrets.add(CLIENT_SECRET);
     let ring = namespace.get("secret/tokens-tokenvault-keyring");
     let ring = STANDARD
         .decode(ring["data"]["keyring.json"].as_str().unwrap())
@@ -542,4 +543,81 @@ fn tokens_in(page: &str) -> BTreeMap<String, String> {
             Some((name.to_owned(), pair[1].as_str()?.to_owned()))
         })
         .collect()
+}
+
+/// The programs of the demo: with the client of OpenAI, and no token in them.
+#[tokio::test]
+async fn the_notebook_asks_as_its_user_and_the_job_as_the_client() {
+    let namespace = Namespace::new("notebook").await;
+    let _volume = Volume::new(&namespace);
+    let scene = Scene::reached_by(&namespace, Provider::Globus, "app=notebook").await;
+    let consumers = [
+        format!(
+            "{{namespace: {}, serviceAccount: notebook, resourceServers: [{INFERENCE}]}}",
+            namespace.name
+        ),
+        format!(
+            "{{namespace: {}, serviceAccount: nightly, clientCredentials: [{INFERENCE}]}}",
+            namespace.name
+        ),
+    ];
+    namespace.apply(&vault_for(&namespace, &consumers.join(", ")));
+    eventually("the vault to be ready", PATIENCE, async || {
+        ready(&namespace)
+    })
+    .await;
+    let issuer = Scene::issuer(&namespace);
+    for (name, url, port, access, grant) in [
+        (
+            "notebook",
+            scene.app.url(),
+            "http",
+            format!("{{emails: [{ALICE}]}}"),
+            "AuthorizationCode",
+        ),
+        (
+            "nightly",
+            "http://127.0.0.1:9000".to_owned(),
+            "9000",
+            "{}".to_owned(),
+            "ClientCredentials",
+        ),
+    ] {
+        let more = format!(
+            "  vaultRef: {{name: tokens}}\n  tokens: [{{name: inference, grantType: {grant}, resourceServer: {INFERENCE}, \
+             scopes: ['{INFERENCE_SCOPE}'], route: {{prefix: /inference, upstream: 'http://inference.{}.svc.cluster.local'}}}}]",
+            namespace.name
+        );
+        let proxy = proxy_of(name, &url, "Globus", &issuer, &access, &more);
+        namespace.apply(&proxy.replace("{port: http}", &format!("{{port: {port}}}")));
+    }
+    let programs = include_str!("../../demo/notebook.yaml")
+        .replace("namespace: ml", &format!("namespace: {}", namespace.name))
+        .replace(
+            "http://globus-emulator.globus-emulator.svc.cluster.local:8080",
+            &issuer,
+        )
+        .replace("${CLIENT_SECRET}", CLIENT_SECRET)
+        .replace("${IMAGE_REPOSITORY}", &image_repository())
+        .replace("${IMAGE_TAG}", &image_tag())
+        .replace("time.sleep(10)", "time.sleep(1)");
+    namespace.apply(&programs);
+    namespace.await_available("inference");
+    namespace.await_available("notebook");
+    let browser = Browser::start().await;
+    browser.open(&scene.app.url()).await;
+    browser.press(ALICE).await;
+    browser
+        .await_text(&format!("You are {ALICE}, by the token"))
+        .await;
+    browser.close().await;
+    namespace.kubectl(&[
+        "wait",
+        "job/nightly",
+        "--for=condition=Complete",
+        "--timeout=120s",
+    ]);
+    let log = namespace.kubectl(&["logs", "job/nightly", "--container=nightly"]);
+    let as_client = format!("You are {CLIENT_ID}");
+    assert_eq!(log.matches(&as_client).count(), 12, "{log}");
 }

@@ -11,6 +11,9 @@ use crate::cluster::{Namespace, image_repository, image_tag};
 
 pub(crate) const ALICE: &str = "alice@example.org";
 pub(crate) const MALLORY: &str = "mallory@example.net";
+/// The service that the demo's notebook asks.
+pub(crate) const INFERENCE: &str = "inference.example.org";
+pub(crate) const INFERENCE_SCOPE: &str = "urn:globus:auth:scope:inference.example.org:all";
 pub(crate) const CLIENT_ID: &str = "the-client";
 pub(crate) const CLIENT_SECRET: &str = "the-client+secret/=";
 
@@ -149,7 +152,10 @@ spec: {{selector: {{app: provider}}, ports: [{{port: 8080}}]}}
                     format!("{}/oauth2/callback", self.app.url()),
                     format!("{}/oauth2/callback", self.other.url()),
                 ],
+            }, {
+                "client_id": "inference", "client_secret": CLIENT_SECRET, "resource_server": INFERENCE,
             }],
+            "resource_servers": [{"name": INFERENCE, "scopes": [{"scope": INFERENCE_SCOPE}]}],
             "users": [{"username": ALICE, "name": "Alice"}, {"username": MALLORY, "name": "Mallory"}],
         })
     }
