@@ -44,7 +44,8 @@ pub fn after_success(
 /// What a use at `now` changes: none, if the use before was not long ago. A grant that was cold becomes warm.
 pub fn after_use(grant: &Grant, now: Moment, spread: f64) -> Option<Grant> {
     let lifetime = grant.lifetime();
-    let is_recent = now < grant.used_at.saturating_add(lifetime / 4);
+    let noted_for = (lifetime / 4).min(NOTED_FOR);
+    let is_recent = now < grant.used_at.saturating_add(noted_for);
     // Whoever is refreshing it writes soon.
     if is_recent || grant.progress.lease_until > now {
         return None;
@@ -93,6 +94,8 @@ pub fn is_refreshable(grant: &Grant) -> bool {
 
 /// A token that is good for less than this is not handed out: it would expire on its way.
 pub const MARGIN: Duration = Duration::from_mins(1);
+/// A use is written down at most so often.
+const NOTED_FOR: Duration = Duration::from_hours(1);
 /// An issuer of very short tokens is not asked more often than this.
 const SOONEST: Duration = Duration::from_secs(5);
 const FIRST_RETRY: Duration = Duration::from_secs(5);

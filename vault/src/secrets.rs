@@ -242,6 +242,44 @@ mod tests {
         }
     }
 
+    /// Whoever can write into the database swaps every two ciphertexts: of tenants, users, services and fields.
+    #[tokio::test]
+    async fn no_ciphertext_opens_in_the_place_of_another() {
+        let (store, _folder) = scratch_in(Database::SQLite, "swap").await;
+        let secrets = Secrets::open_store(&store, &keys("k1", &[("k1", 1)]))
+            .await
+            .unwrap();
+        let mut places = Vec::new();
+        for tenant in ["ml/app", "ml/other"] {
+            for user in ["alice", "bob"] {
+                for resource in ["r", "s"] {
+                    let mut row = grant(tenant, user, resource);
+                    row.tokens = secrets
+                        .seal(&row, Some(&"token".into()), Some(&"token".into()))
+                        .unwrap();
+                    places.push((row.clone(), Field::RefreshToken));
+                    places.push((row, Field::AccessToken));
+                }
+            }
+        }
+        let blob = |(row, field): &(Grant, Field)| match field {
+            Field::AccessToken => row.tokens.access.clone(),
+            Field::RefreshToken => row.tokens.refresh.clone(),
+        };
+        for (to, place) in places.iter().enumerate() {
+            for (from, other) in places.iter().enumerate() {
+                let (mut row, field) = place.clone();
+                match field {
+                    Field::AccessToken => row.tokens.access = blob(other),
+                    Field::RefreshToken => row.tokens.refresh = blob(other),
+                }
+                let opened = secrets.open(&row, field);
+                assert_eq!(opened.is_ok(), to == from, "{other:?} in {place:?}");
+            }
+        }
+        assert_eq!(places.len(), 16);
+    }
+
     #[tokio::test]
     async fn what_does_not_open_is_left_and_keeps_its_key_from_being_retired() {
         let (store, _folder) = scratch_in(Database::SQLite, "rotation-corrupt").await;

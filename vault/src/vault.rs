@@ -837,3 +837,6 @@ const TIDY: Duration = Duration::from_mins(10);
 /// So many grants at a time are in memory.
 const BATCH: u32 = 100;
 const GLOBUS_GROUPS: &str = "groups.api.globus.org";
+
+#[cfg(test)]
+mod tests;

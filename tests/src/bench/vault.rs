@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use globus_auth_core::runtime::http_client::HttpClient;
-use globus_auth_core::sidecar_config::{DeliveredToken, GrantType};
+use globus_auth_core::sidecar_config::{DeliveredToken, GrantType, LogLevel};
 use globus_auth_core::vault_api::{
     SESSIONS, SessionRequest, SessionResponse, TOKENS, TokenRequest,
 };
@@ -33,7 +33,7 @@ pub async fn reads() -> anyhow::Result<String> {
     };
     let stage = Stage::setup()
         .vault(|_| vec![token])
-        .vault_config(|config| config.log_level = globus_auth_core::sidecar_config::LogLevel::Error)
+        .vault_config(|config| config.log_level = LogLevel::Info)
         .start()
         .await;
     let vault = stage.vault();

@@ -1,0 +1,146 @@
+//! The vault over a real store and an issuer that notes what it is asked, with the time in hand.
+
+use std::pin::Pin;
+
+use globus_auth_core::clock::{Clock, ManualClock};
+use parking_lot::Mutex;
+use serde_json::json;
+
+use super::*;
+use crate::bulkhead::Limits;
+use crate::endpoint::TokenEndpoint;
+use crate::keyring::SecretKeys;
+use crate::keyring::tests::keys_json;
+use crate::progress::Rotation;
+use crate::refresher::Pressure;
+use crate::schedule::KeepAlive;
+use crate::secrets::Secrets;
+use crate::store::tests::{Folder, scratch};
+
+const ISSUER: &str = "https://issuer.test";
+const NOW: UnixSeconds = UnixSeconds(1_000_000);
+const HOUR: Duration = Duration::from_hours(1);
+
+#[derive(Default)]
+struct Notes(Mutex<Vec<String>>);
+
+impl TokenEndpoint for Notes {
+    fn ask<'a>(
+        &'a self,
+        _request: TokenRequest<'a>,
+    ) -> Pin<Box<dyn Future<Output = Exchange> + Send + 'a>> {
+        Box::pin(std::future::ready(Exchange::NotSent))
+    }
+
+    fn revoke<'a>(
+        &'a self,
+        token: &'a SecretString,
+    ) -> Pin<Box<dyn Future<Output = bool> + Send + 'a>> {
+        self.0.lock().push(token.expose_secret().to_owned());
+        Box::pin(std::future::ready(true))
+    }
+}
+
+struct World {
+    vault: Vault,
+    issuer: Arc<Notes>,
+    clock: Arc<ManualClock>,
+    _folder: Folder,
+}
+
+impl World {
+    /// A vault that forgets what was not used for a week, as Pelican does.
+    async fn new(name: &str) -> Self {
+        let (store, folder) = scratch(&format!("vault-{name}")).await;
+        let keys = SecretKeys::parse(&keys_json("k1", &[("k1", 1)])).unwrap();
+        let secrets = Secrets::open_store(&store, &keys).await.unwrap();
+        let (issuer, clock) = (Arc::new(Notes::default()), Arc::new(ManualClock::at(NOW)));
+        let limits = Limits {
+            per_second: 100,
+            burst: 100,
+        };
+        let one = Issuer::new(
+            (ISSUER.to_owned(), "client".to_owned()),
+            Arc::clone(&issuer) as Arc<dyn TokenEndpoint>,
+            Rotation::Never,
+            KeepAlive { within: 720 * HOUR },
+            Pressure { limits, at_once: 8 },
+        );
+        let config = json!({
+            "version": 1,
+            "vault": {"namespace": "auth", "name": "alcf"},
+            "issuers": [{"name": "issuer", "kind": "OIDC", "issuer": ISSUER, "clientId": "client",
+                "clientSecret": "secret", "rotation": {"type": "never"}, "requestsPerSecond": 20}],
+            "consumers": [{"namespace": "ml", "serviceAccount": "app", "resourceServers": ["r"]}],
+            "refresh": {"keepAliveSeconds": 2_592_000, "maxConcurrentPerIssuer": 8,
+                "forgetUnusedAfterSeconds": 168 * 3600},
+            "logLevel": "info"
+        });
+        let config = VaultConfig::parse(config.to_string().as_bytes()).unwrap();
+        let clock_of_vault: Arc<dyn Clock> = Arc::clone(&clock) as _;
+        let metrics = Metrics::default();
+        let refresher = Refresher::new(
+            store,
+            Arc::new(secrets),
+            vec![one],
+            clock_of_vault,
+            metrics.clone(),
+        );
+        Self {
+            vault: Vault::new(config, Arc::new(refresher), vec![], metrics),
+            issuer,
+            clock,
+            _folder: folder,
+        }
+    }
+
+    async fn consent(&self, subject: &str) -> Owner {
+        let owner = Owner {
+            tenant: "ml/app".to_owned(),
+            user: User {
+                issuer: ISSUER.to_owned(),
+                subject: subject.to_owned(),
+            },
+            issuer: ISSUER.to_owned(),
+            client_id: "client".to_owned(),
+            resource: "r".to_owned(),
+        };
+        let set = TokenSet {
+            access_token: format!("at-{subject}").into(),
+            refresh_token: Some(format!("rt-{subject}").into()),
+            lifetime: 1000 * HOUR,
+            is_bearer: true,
+            ..TokenSet::none(vec![])
+        };
+        let issuer = &self.vault.refresher.issuers()[0];
+        let now = self.vault.refresher.now();
+        let grant = self.vault.consented(issuer, owner.clone(), None, &set, now);
+        assert!(self.vault.store().insert(&grant.unwrap()).await.unwrap());
+        owner
+    }
+
+    async fn get(&self, owner: &Owner) -> Option<Grant> {
+        self.vault.store().find(owner).await.unwrap()
+    }
+}
+
+/// Scenario 38: what a queued job asks for now and then stays; what nobody asks for goes after 168 hours, and
+/// is taken back.
+#[tokio::test]
+async fn what_nobody_uses_is_forgotten_and_what_is_used_is_kept() {
+    let world = World::new("unused").await;
+    let (queued, idle) = (world.consent("queued").await, world.consent("idle").await);
+    world.clock.advance(167 * HOUR);
+    world.vault.forget_unused().await.unwrap();
+    assert!(world.get(&idle).await.is_some());
+    // The job asks: what is good is given out, and its use noted.
+    let grant = world.get(&queued).await.unwrap();
+    let answer = world.vault.fresh(grant, &[], None).await.unwrap();
+    assert!(matches!(answer, TokenAnswer::Token(_)));
+    world.clock.advance(2 * HOUR);
+    world.vault.forget_unused().await.unwrap();
+    assert!(world.get(&idle).await.is_none());
+    assert_eq!(*world.issuer.0.lock(), ["rt-idle", "at-idle"]);
+    assert_eq!(world.get(&queued).await.unwrap().state, State::Active);
+    assert_eq!(world.vault.store().verify_audit().await.unwrap(), Ok(1));
+}
