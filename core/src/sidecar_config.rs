@@ -445,6 +445,30 @@ pub struct DeliveredToken {
     /// Where requests of the workload get it attached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub route: Option<TokenRoute>,
+    /// The file in which jobs have it, for the user whom the pod names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// Who may get it while the user is away, if the user agrees.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delegation: Option<Delegation>,
+}
+
+impl DeliveredToken {
+    /// Whether users are asked for it when they log in.
+    pub const fn is_for_users(&self) -> bool {
+        matches!(self.grant_type, GrantType::AuthorizationCode)
+            && (self.header.is_some() || self.route.is_some() || self.delegation.is_some())
+    }
+}
+
+/// Who may act for users who are away.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Delegation {
+    /// The ServiceAccount, of the workload's namespace.
+    pub service_account: String,
+    /// For how many days.
+    pub days: u32,
 }
 
 /// How a token is got, and so on whose behalf it acts (RFC 6749 §1.3).

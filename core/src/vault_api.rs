@@ -27,6 +27,14 @@ pub const OWN_TOKENS: &str = "/v1/tokens/own";
 pub const CONNECTIONS: &str = "/v1/connections";
 /// Takes back what a user has connected: [`DisconnectRequest`] → nothing.
 pub const DISCONNECT: &str = "/v1/connections/disconnect";
+/// Notes that a user lets the workload use services: [`ConsentRequest`] → nothing.
+pub const CONSENT: &str = "/v1/connections/consent";
+/// Lets the pods of a ServiceAccount act for a user who is away: [`DelegateRequest`] → [`Delegation`].
+pub const DELEGATE: &str = "/v1/delegations";
+/// Takes that back: [`EndDelegationRequest`] → nothing.
+pub const END_DELEGATION: &str = "/v1/delegations/end";
+/// An access token for a user who is away: [`DelegatedTokenRequest`] → [`TokenAnswer`].
+pub const DELEGATED_TOKENS: &str = "/v1/tokens/delegated";
 
 /// The audience of ServiceAccount tokens for a vault.
 pub fn audience(namespace: &str, name: &str) -> String {
@@ -69,6 +77,9 @@ pub struct LoginResponse {
     /// Names the login to the vault: 16 bytes in base64url. The browser holds it, sealed.
     #[serde(serialize_with = "expose")]
     pub session: SecretString,
+    /// Whether something came that the user has not let this workload use yet.
+    #[serde(default)]
+    pub needs_consent: bool,
 }
 
 /// An access token for a further resource server.
@@ -131,12 +142,32 @@ pub struct OwnTokenRequest {
     pub rejected: Option<String>,
 }
 
+/// Asks for an access token of a user who is away, and who let the pod's ServiceAccount act for them.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct DelegatedTokenRequest {
+    /// The issuer of the user's identity.
+    pub issuer: String,
+    /// The subject (`sub`) of the user.
+    pub subject: String,
+    /// For whom the token must be good.
+    pub resource_server: String,
+    /// What it must allow, at least.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scopes: Vec<String>,
+}
+
 /// What a token request gets, if the vault works.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case", tag = "result")]
 pub enum TokenAnswer {
     /// A token.
     Token(Token),
+    /// The user has not let this workload use the service, or not for all of this.
+    ConsentRequired {
+        /// What the token would allow.
+        scopes: Vec<String>,
+    },
     /// Only the user can help, by a login that asks for this.
     ReauthenticationRequired {
         /// The scopes that are missing, or all of them if the grant is gone.
@@ -198,6 +229,71 @@ pub struct Connection {
     pub expires_at: u64,
     /// Whether it is renewed without the user.
     pub is_renewed: bool,
+    /// Whether the user has not let this workload use it yet: until then it does not.
+    #[serde(default)]
+    pub needs_consent: bool,
+    /// Who may act for the user while they are away.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub delegations: Vec<Delegation>,
+}
+
+/// That the pods of a ServiceAccount may act for a user who is away (RFC 8693 §1.1).
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Delegation {
+    /// The ServiceAccount, of the workload's namespace.
+    pub service_account: String,
+    /// Until when, seconds since 1970.
+    pub expires_at: u64,
+}
+
+/// Lets the workload use services as a user.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct ConsentRequest {
+    /// From [`SessionResponse`].
+    #[serde(serialize_with = "expose")]
+    pub handle: SecretString,
+    /// What the user saw, and agreed to.
+    pub services: Vec<ConsentedService>,
+}
+
+/// A service, with what a user lets a workload do there.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct ConsentedService {
+    /// The service.
+    pub resource_server: String,
+    /// What the workload may do there, and nothing else.
+    pub scopes: Vec<String>,
+}
+
+/// Lets a ServiceAccount act for a user who is away.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct DelegateRequest {
+    /// From [`SessionResponse`].
+    #[serde(serialize_with = "expose")]
+    pub handle: SecretString,
+    /// The service.
+    pub resource_server: String,
+    /// The ServiceAccount, of the caller's namespace.
+    pub service_account: String,
+    /// For how many days; at most as many as the vault allows.
+    pub days: u32,
+}
+
+/// Takes back that a ServiceAccount may act for a user who is away.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct EndDelegationRequest {
+    /// From [`SessionResponse`].
+    #[serde(serialize_with = "expose")]
+    pub handle: SecretString,
+    /// The service.
+    pub resource_server: String,
+    /// The ServiceAccount, of the caller's namespace.
+    pub service_account: String,
 }
 
 /// Takes back what a user has connected.

@@ -92,6 +92,9 @@ pub struct Consumer {
     /// The resource servers for which they may have tokens of our client itself.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub client_credentials: Vec<String>,
+    /// For how many days at most users may let them act while they are away; none, not at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delegation_days: Option<u32>,
 }
 
 /// When tokens are refreshed.
@@ -132,6 +135,26 @@ impl VaultConfig {
                     .iter()
                     .any(|one| one == resource_server)
         })
+    }
+
+    /// For how many days at most users may let pods of `service_account` in `namespace` use
+    /// `resource_server` while they are away; none, not at all.
+    pub fn delegation_days(
+        &self,
+        namespace: &str,
+        service_account: &str,
+        resource_server: &str,
+    ) -> Option<u32> {
+        let allowing = self.consumers.iter().filter(|consumer| {
+            consumer.is(namespace, service_account)
+                && consumer
+                    .resource_servers
+                    .iter()
+                    .any(|one| one == resource_server)
+        });
+        allowing
+            .filter_map(|consumer| consumer.delegation_days)
+            .max()
     }
 
     /// Whether pods of `service_account` in `namespace` may have tokens of our client itself for
@@ -185,7 +208,7 @@ mod tests {
                 "clientId": "id", "clientSecret": "canary", "rotation": {"type": "never"},
                 "requestsPerSecond": 20}],
             "consumers": [
-                {"namespace": "ml", "serviceAccount": "app", "resourceServers": ["r", "s"]},
+                {"namespace": "ml", "serviceAccount": "app", "resourceServers": ["r", "s"], "delegationDays": 7},
                 {"namespace": "any", "serviceAccount": "*", "resourceServers": ["r"], "clientCredentials": ["own"]}
             ],
             "refresh": {"keepAliveSeconds": 2_592_000, "maxConcurrentPerIssuer": 8},
@@ -228,6 +251,23 @@ mod tests {
             expected
         );
         assert!(!config().allows(namespace, "app", "own"));
+    }
+
+    #[rstest]
+    #[case("ml", "app", "r", Some(7))]
+    #[case("ml", "app", "t", None)]
+    #[case("ml", "other", "r", None)]
+    #[case("any", "whatever", "r", None)]
+    fn a_workload_acts_for_users_who_are_away_only_where_that_is_listed(
+        #[case] namespace: &str,
+        #[case] account: &str,
+        #[case] resource_server: &str,
+        #[case] expected: Option<u32>,
+    ) {
+        assert_eq!(
+            config().delegation_days(namespace, account, resource_server),
+            expected
+        );
     }
 
     #[test]

@@ -26,6 +26,8 @@ pub const INJECT_LABEL: &str = "globus-auth.dev/inject";
 pub const INJECT_ENABLED: &str = "enabled";
 /// The annotation with which a pod chooses among several proxies that select it.
 pub const PROXY_ANNOTATION: &str = "globus-auth.dev/proxy";
+/// Of a pod: the subject (`sub`) of the user for whom the tokens in its files act.
+pub const ON_BEHALF_OF_ANNOTATION: &str = "globus-auth.dev/on-behalf-of";
 /// The label by which the pods of a proxy with a Deployment of its own are found; its value is the
 /// proxy's name.
 pub const STANDALONE_LABEL: &str = "globus-auth.dev/standalone";

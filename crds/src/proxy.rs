@@ -171,8 +171,10 @@ pub struct VaultReference {
 /// An access token that the workload gets for the user of a request.
 #[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[x_kube(
-    validation = Rule::new("has(self.header) || has(self.route)")
-        .message("a token needs a way to the workload: set header or route")
+    validation = Rule::new("has(self.header) || has(self.route) || has(self.file) || has(self.delegation)")
+        .message("a token needs a way to a workload: set header, route, file or delegation"),
+    validation = Rule::new("!has(self.delegation) || !has(self.grantType) || self.grantType == 'AuthorizationCode'")
+        .message("tokens[].delegation is for grantType AuthorizationCode: a token that acts for no user cannot be delegated")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct Token {
@@ -213,6 +215,48 @@ pub struct Token {
     /// `X-Globus-Auth-Session` they carry: the header that came with that user's request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub route: Option<TokenRoute>,
+    /// A file in which the containers of the pod find the token, always fresh, for jobs that serve nobody. With
+    /// `grantType: AuthorizationCode` it acts for the user whom the pod's annotation
+    /// `globus-auth.dev/on-behalf-of` names by their subject, and who has let the pod's ServiceAccount act for them
+    /// (see `delegation`). The pod's containers start when the file is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<TokenFile>,
+    /// Users may let another ServiceAccount of this namespace use the token while they are away; they are asked at
+    /// `/oauth2/connections`. The vault must allow it in `spec.consumers[].delegationDays`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delegation: Option<Delegation>,
+}
+
+/// A file with a token, on a volume in memory that only the sidecar can write.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct TokenFile {
+    /// Its name, in `/var/run/globus-auth/tokens`. The environment variable `BEARER_TOKEN_FILE` of the containers
+    /// names the first token's, unless they set it themselves.
+    #[schemars(
+        length(min = 1, max = 63),
+        regex(pattern = "^[A-Za-z0-9_][A-Za-z0-9._-]*$")
+    )]
+    pub name: String,
+}
+
+/// Who may act for users who are away, if they agree.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Delegation {
+    /// A ServiceAccount of this namespace. Whoever may run pods with it can act for the users who agree.
+    #[schemars(
+        length(min = 1, max = 63),
+        regex(pattern = "^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$")
+    )]
+    pub service_account: String,
+    /// For how many days; at most as many as the vault allows. Default: 7.
+    #[serde(default = "seven")]
+    #[schemars(range(min = 1, max = 365))]
+    pub days: i32,
+}
+
+const fn seven() -> i32 {
+    7
 }
 
 /// On whose behalf a token acts.

@@ -228,6 +228,11 @@ pub struct Consumer {
     #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 255)))]
     #[schemars(extend("x-kubernetes-list-type" = "set"))]
     pub client_credentials: Vec<String>,
+    /// For how many days at most users may let these workloads use `resourceServers` while they are away, for jobs
+    /// (`delegation` and `file` of a proxy's token). Default: not at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 365))]
+    pub delegation_days: Option<i32>,
 }
 
 /// When tokens are refreshed, and how hard issuers are pressed.

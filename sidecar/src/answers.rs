@@ -6,6 +6,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use globus_auth_core::identity::Identity;
 use globus_auth_core::oauth::globus::requirements::SessionRequirements;
 use globus_auth_core::random;
+use globus_auth_core::sidecar_config::ProxyReference;
 use http::header::{self, HeaderValue};
 use http::request::Parts;
 use http::{Response, StatusCode};
@@ -14,7 +15,7 @@ use url::form_urlencoded;
 
 use crate::decide::Challenge;
 use crate::live::Live;
-use crate::pages::{Format, Page, Service};
+use crate::pages::{Action, Format, Page, Service};
 use crate::redirect::ReturnTo;
 use crate::{CONNECTIONS_PATH, SIGN_OUT_PATH, START_PATH};
 
@@ -36,16 +37,53 @@ pub(crate) fn connections(live: &Live, identity: &Identity, services: Vec<Servic
         .into_iter()
         .map(|one| json!({"resourceServer": one.resource_server, "scopes": one.scopes, "state": one.state}))
         .collect();
-    Page::new(StatusCode::OK, "connections", "Connected services")
+    let offers_delegation = services.iter().any(|one| !one.delegations.is_empty());
+    let mut page = Page::new(StatusCode::OK, "connections", "Connected services")
         .paragraph(format!(
             "You are signed in as {}. {} may use these services as you. Disconnect one to take its tokens back.",
             identity.username,
             live.proxy.name
-        ))
-        .services(services)
+        ));
+    if offers_delegation {
+        page = page.paragraph(format!(
+            "A job that acts for you names you by the annotation globus-auth.dev/on-behalf-of: {}",
+            identity.subject
+        ));
+    }
+    page.services(services)
         .members(json!({"connections": shown}))
-        .link("Sign in again, and connect all", start_address(CONNECTIONS_PATH))
+        .link(
+            "Sign in again, and connect all",
+            start_address(CONNECTIONS_PATH),
+        )
         .link("Back", "/")
+}
+
+/// Asks a user whether the workload may use services as them.
+pub(crate) fn consent(
+    live: &Live,
+    identity: &Identity,
+    services: Vec<Service>,
+    return_to: String,
+) -> Page {
+    let asked: Vec<_> = services
+        .iter()
+        .map(|one| json!({"resourceServer": one.resource_server, "scopes": one.scopes}))
+        .collect();
+    let ProxyReference {
+        namespace, name, ..
+    } = &live.proxy;
+    let mut page = Page::new(StatusCode::OK, "consent", "May it use these services as you?")
+        .paragraph(format!(
+            "{name} (in namespace {namespace}, at {}) asks to use the services below as {}, while you are signed in.",
+            live.external.authority(),
+            identity.username,
+        ))
+        .paragraph("It gets no password, and nothing else of you. You can take this back at any time, under connected services.")
+        .services(services)
+        .members(json!({"services": asked}));
+    page.actions.push(Action::Consent { return_to });
+    page
 }
 
 /// The vault does not answer.

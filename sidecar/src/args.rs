@@ -51,6 +51,14 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     pub vault_token: Option<PathBuf>,
 
+    /// The folder on tmpfs in which the workload finds tokens; none, no files.
+    #[arg(long, value_name = "FOLDER", requires = "vault_token")]
+    pub token_folder: Option<PathBuf>,
+
+    /// The subject (`sub`) of the user for whom the tokens in files act; empty, none.
+    #[arg(long, value_name = "SUB")]
+    pub on_behalf_of: Option<String>,
+
     /// The probes of the workload's containers that the webhook moved here, as JSON.
     #[arg(long, value_name = "JSON", default_value = "[]")]
     pub probes: String,

@@ -1,4 +1,5 @@
-//! `/oauth2/connections`: which services a workload may use as a user, and how to take that back.
+//! `/oauth2/connections`: which services a workload may use as a user, who acts for the user while they are away,
+//! and how to take that back.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +10,8 @@ use globus_auth_core::clock::UnixSeconds;
 use globus_auth_core::email::Email;
 use globus_auth_core::runtime::telemetry::Chain;
 use globus_auth_core::session::Session;
-use globus_auth_core::vault_api::Connection;
+use globus_auth_core::sidecar_config::DeliveredToken;
+use globus_auth_core::vault_api::{self, Connection};
 use http::header::{self, HeaderValue};
 use http::request::Parts;
 use http::{Request, Response, StatusCode};
@@ -22,7 +24,7 @@ use crate::decide::Challenge;
 use crate::intent::is_cross_site;
 use crate::live::Live;
 use crate::login::redirect;
-use crate::pages::{Format, Page, Service};
+use crate::pages::{Delegation, Format, Page, Service};
 use crate::vault::{Vault, VaultError};
 use crate::{CONNECTIONS_PATH, answers, authenticate};
 
@@ -58,11 +60,9 @@ pub(crate) async fn show(State(app): State<Arc<App>>, request: Parts) -> Respons
     }
 }
 
-/// `POST /oauth2/connections`, with the form field `disconnect`.
-pub(crate) async fn disconnect(
-    State(app): State<Arc<App>>,
-    request: Request<Body>,
-) -> Response<Body> {
+/// `POST /oauth2/connections`, with one of the form fields `disconnect` (a resource server), `delegate` and
+/// `end_delegation` (a ServiceAccount, beside `resource_server`).
+pub(crate) async fn change(State(app): State<Arc<App>>, request: Request<Body>) -> Response<Body> {
     let live = app.live();
     let (request, body) = request.into_parts();
     let format = Format::of(&request.headers);
@@ -76,20 +76,94 @@ pub(crate) async fn disconnect(
     let Some(session) = session(&app, &live, &request) else {
         return redirect(&answers::start_address(CONNECTIONS_PATH));
     };
+    let Some(change) = Change::of(&form(body).await) else {
+        return answers::bad_body().respond(format, host);
+    };
+    match change.make(vault, &session).await {
+        Ok(()) => see_other(CONNECTIONS_PATH),
+        Err(error) => unavailable(&error).respond(format, host),
+    }
+}
+
+/// The fields of a form, in their order; of one that is too large, none.
+pub(crate) async fn form(body: Body) -> Vec<(String, String)> {
     let form = Limited::new(body, MAX_FORM).collect().await;
     let form = form
         .map(http_body_util::Collected::to_bytes)
         .unwrap_or_default();
-    let mut fields = form_urlencoded::parse(&form);
-    let Some((_, resource_server)) = fields.find(|(name, _)| name == "disconnect") else {
-        return answers::bad_body().respond(format, host);
-    };
-    match vault.disconnect(session.id, &resource_server).await {
-        Ok(()) => {
-            tracing::info!(user = %session.identity.subject, "a user disconnected a service");
-            see_other(CONNECTIONS_PATH)
+    form_urlencoded::parse(&form).into_owned().collect()
+}
+
+/// What a user changes.
+enum Change {
+    Disconnect {
+        resource_server: String,
+    },
+    Delegate {
+        resource_server: String,
+        service_account: String,
+    },
+    EndDelegation {
+        resource_server: String,
+        service_account: String,
+    },
+}
+
+impl Change {
+    fn of(form: &[(String, String)]) -> Option<Self> {
+        let field = |wanted| {
+            let found = form.iter().find(|(name, _)| name == wanted);
+            found.map(|(_, value)| value.clone())
+        };
+        if let Some(resource_server) = field("disconnect") {
+            return Some(Self::Disconnect { resource_server });
         }
-        Err(error) => unavailable(&error).respond(format, host),
+        let resource_server = field("resource_server")?;
+        match (field("delegate"), field("end_delegation")) {
+            (Some(service_account), None) => Some(Self::Delegate {
+                resource_server,
+                service_account,
+            }),
+            (None, Some(service_account)) => Some(Self::EndDelegation {
+                resource_server,
+                service_account,
+            }),
+            (None, None) | (Some(_), Some(_)) => None,
+        }
+    }
+
+    async fn make(self, vault: &Vault, session: &Session) -> Result<(), VaultError> {
+        let user = &session.identity.subject;
+        match self {
+            Self::Disconnect { resource_server } => {
+                vault.disconnect(session.id, &resource_server).await?;
+                tracing::info!(%user, "a user disconnected a service");
+            }
+            Self::Delegate {
+                resource_server,
+                service_account,
+            } => {
+                // Only what the configuration names: for so long, and to no other.
+                let mut tokens = vault.deliveries_for_users();
+                let token = tokens.find(|token| {
+                    let delegate = token.delegation.as_ref().map(|one| &one.service_account);
+                    token.resource_server == resource_server && delegate == Some(&service_account)
+                });
+                let token = token.ok_or(VaultError::Refused(StatusCode::FORBIDDEN))?;
+                vault.delegate(session.id, token).await?;
+                tracing::info!(%user, service_account, "a user lets a ServiceAccount act for them");
+            }
+            Self::EndDelegation {
+                resource_server,
+                service_account,
+            } => {
+                vault
+                    .end_delegation(session.id, &resource_server, &service_account)
+                    .await?;
+                tracing::info!(%user, service_account, "a ServiceAccount acts for a user no more");
+            }
+        }
+        Ok(())
     }
 }
 
@@ -128,7 +202,7 @@ const fn as_float(seconds: u64) -> f64 {
 }
 
 /// Whose page it is: of a session that may still enter. A bearer token has no connections.
-fn session(app: &App, live: &Live, request: &Parts) -> Option<Session> {
+pub(crate) fn session(app: &App, live: &Live, request: &Parts) -> Option<Session> {
     let now = app.clock.now();
     authenticate::session(&request.headers, live, &app.ended, now)
         .filter(|session| live.rules.allow(&session.identity, now))
@@ -142,13 +216,9 @@ fn services(
     now: UnixSeconds,
 ) -> Vec<Service> {
     let wanted = vault.deliveries_for_users();
-    let named = |resource_server: &str| {
-        let token = wanted
-            .clone()
-            .find(|token| token.resource_server == resource_server);
-        token
-            .map_or(resource_server, |token| &token.name)
-            .to_owned()
+    let of = |resource_server: &str| {
+        let mut wanted = wanted.clone();
+        wanted.find(|token| token.resource_server == resource_server)
     };
     let missing = wanted.clone().filter(|token| {
         let is_it = |one: &Connection| one.resource_server == token.resource_server;
@@ -160,20 +230,60 @@ fn services(
         state: "Not connected".to_owned(),
         scopes: token.scopes.clone(),
         is_connected: false,
+        delegations: vec![],
     });
-    let connected = connections.iter().map(|one| Service {
-        name: named(&one.resource_server),
-        resource_server: one.resource_server.clone(),
-        state: state(one, now),
-        scopes: one.scopes.clone(),
-        is_connected: true,
-    });
+    let connected = connections
+        .iter()
+        .map(|one| service(one, of(&one.resource_server), now));
     tracing::debug!(proxy = live.proxy.name, "showed connections");
     connected.chain(missing).collect()
 }
 
+/// A connected service, of which the workload gets `token`.
+pub(crate) fn service(
+    connection: &Connection,
+    token: Option<&DeliveredToken>,
+    now: UnixSeconds,
+) -> Service {
+    let resource_server = &connection.resource_server;
+    let given = connection.delegations.iter().map(|one| Delegation {
+        state: format!(
+            "While you are away, jobs of the ServiceAccount {} use it as you for another {}.",
+            one.service_account,
+            words(UnixSeconds(one.expires_at).since(now))
+        ),
+        service_account: one.service_account.clone(),
+        is_given: true,
+    });
+    let possible = token.and_then(|token| token.delegation.as_ref());
+    let possible = possible.filter(|possible| {
+        let is_it = |one: &vault_api::Delegation| one.service_account == possible.service_account;
+        !connection.needs_consent && !connection.delegations.iter().any(is_it)
+    });
+    let possible = possible.map(|one| Delegation {
+        state: format!(
+            "You can let jobs of the ServiceAccount {} use it as you for {} days while you are away. Whoever may \
+             run pods with this ServiceAccount can use it then.",
+            one.service_account, one.days
+        ),
+        service_account: one.service_account.clone(),
+        is_given: false,
+    });
+    Service {
+        name: token.map_or(resource_server, |token| &token.name).clone(),
+        resource_server: resource_server.clone(),
+        state: state(connection, now),
+        scopes: connection.scopes.clone(),
+        is_connected: true,
+        delegations: given.chain(possible).collect(),
+    }
+}
+
 /// How a connection is, in words.
 fn state(connection: &Connection, now: UnixSeconds) -> String {
+    if connection.needs_consent {
+        return "Not used until you allow it".to_owned();
+    }
     let left = UnixSeconds(connection.expires_at).since(now);
     match (connection.state.as_str(), connection.is_renewed) {
         ("needs_reauthentication", _) if left.is_zero() => {
@@ -201,21 +311,21 @@ fn words(left: Duration) -> String {
     }
 }
 
-fn unavailable(error: &VaultError) -> Page {
+pub(crate) fn unavailable(error: &VaultError) -> Page {
     let reference = answers::reference();
     tracing::warn!(error = %Chain(error), request_id = %reference, "the vault did not answer");
     answers::vault_down().reference(reference)
 }
 
 /// 303: the answer to a form is a page to get (RFC 9110 §15.4.4).
-fn see_other(location: &'static str) -> Response<Body> {
+pub(crate) fn see_other(location: &str) -> Response<Body> {
     let mut response = redirect(location);
     *response.status_mut() = StatusCode::SEE_OTHER;
     response
 }
 
-/// A resource server has at most 255 characters.
-const MAX_FORM: usize = 2048;
+/// As large as all scopes of all tokens that a proxy can have.
+const MAX_FORM: usize = 256 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -258,7 +368,17 @@ mod tests {
             state: word.to_owned(),
             expires_at: 1000 + left,
             is_renewed,
+            needs_consent: false,
+            delegations: vec![],
         };
         assert_eq!(state(&connection, UnixSeconds(1000)), expected);
+        let unasked = Connection {
+            needs_consent: true,
+            ..connection
+        };
+        assert_eq!(
+            state(&unasked, UnixSeconds(1000)),
+            "Not used until you allow it"
+        );
     }
 }

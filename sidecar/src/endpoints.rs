@@ -24,6 +24,7 @@ use crate::authenticate::authenticate;
 use crate::backchannel;
 use crate::bearer;
 use crate::connections;
+use crate::consent;
 use crate::cookie;
 use crate::decide::{Asked, Challenge, Decision, decide};
 use crate::intent::{Intent, is_cross_site};
@@ -33,7 +34,8 @@ use crate::pages::{Format, protect};
 use crate::redirect::ReturnTo;
 use crate::vault::Vault;
 use crate::{
-    CALLBACK_PATH, CONNECTIONS_PATH, SIGN_IN_PATH, SIGN_OUT_PATH, START_PATH, answers, headers,
+    CALLBACK_PATH, CONNECTIONS_PATH, CONSENT_PATH, SIGN_IN_PATH, SIGN_OUT_PATH, START_PATH,
+    answers, headers,
 };
 
 const AUTH_PATH: &str = "/oauth2/auth";
@@ -51,8 +53,9 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route(SIGN_OUT_PATH, get(sign_out).post(sign_out))
         .route(
             CONNECTIONS_PATH,
-            get(connections::show).post(connections::disconnect),
+            get(connections::show).post(connections::change),
         )
+        .route(CONSENT_PATH, get(consent::show).post(consent::decide))
         .route("/oauth2/backchannel_logout", post(backchannel::log_out))
         .layer(DefaultBodyLimit::max(MAX_FORM))
         .fallback(not_found)

@@ -5,9 +5,9 @@
 //! | `app` | the order in which a request is treated |
 //! | `decide`, `rules`, `intent`, `headers`, `identity_headers`, `cookie`, `redirect`, `listeners`, `websocket` | pure rules |
 //! | `authenticate`, `bearer`, `provider`, `globus` | who it is |
-//! | `login`, `step_up`, `backchannel`, `endpoints`, `connections`, `answers`, `pages` | what is answered by us |
+//! | `login`, `step_up`, `backchannel`, `endpoints`, `connections`, `consent`, `answers`, `pages` | what is answered by us |
 //! | `forward`, `workload`, `multiplexed`, `origin`, `tunnel`, `limits`, `watched`, `workload_refusal` | what is answered by the workload |
-//! | `vault`, `outbound` | tokens for the workload |
+//! | `vault`, `outbound`, `files` | tokens for the workload |
 //! | `live`, `reload` | the configuration in force |
 //! | `trace`, `otlp` | what is told of a request to whoever traces it |
 //! | `server`, `tls`, `probe`, `exposure`, `report`, `status` | the pod around it |
@@ -19,11 +19,13 @@ mod authenticate;
 mod backchannel;
 mod bearer;
 mod connections;
+mod consent;
 mod cookie;
 mod decide;
 mod ended;
 mod endpoints;
 mod exposure;
+mod files;
 mod forward;
 #[cfg(test)]
 mod fuzz;
@@ -79,6 +81,7 @@ const START_PATH: &str = "/oauth2/start";
 const CALLBACK_PATH: &str = "/oauth2/callback";
 const SIGN_IN_PATH: &str = "/oauth2/sign_in";
 const CONNECTIONS_PATH: &str = "/oauth2/connections";
+const CONSENT_PATH: &str = "/oauth2/consent";
 const SIGN_OUT_PATH: &str = "/oauth2/sign_out";
 
 /// Runs the sidecar until it is asked to stop.
@@ -105,7 +108,14 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let app = Arc::new(app::App::new(live, upstream, &tools));
     let mut ended = Vec::new();
     reload::read_ended(&args.config, &app, &mut ended).await;
-    let status = Arc::new(status::Status::new(Arc::clone(&app)));
+    let files = args.token_folder.map(|folder| {
+        let user = args.on_behalf_of.filter(|user| !user.is_empty());
+        Arc::new(files::Files::new(folder, user))
+    });
+    if let Some(files) = &files {
+        tokio::spawn(Arc::clone(files).keep(Arc::clone(&app)));
+    }
+    let status = Arc::new(status::Status::new(Arc::clone(&app), files));
 
     let listeners = bind(&args.listen_address, args.listen_port).await?;
     let admin_listeners = bind(&["::".parse()?], args.admin_port).await?;

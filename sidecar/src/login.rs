@@ -19,12 +19,14 @@ use url::form_urlencoded;
 use crate::answers;
 use crate::app::App;
 use crate::authenticate::{session, session_cookie};
+use crate::consent;
 use crate::cookie;
 use crate::live::Live;
 use crate::pages::{Format, Page, protect};
 use crate::provider::{LoggedIn, LoginError};
 use crate::redirect::ReturnTo;
 use crate::step_up;
+use crate::vault::Kept;
 use globus_auth_core::runtime::telemetry::Chain;
 
 /// Sends a browser that asked for a page to log in first.
@@ -272,7 +274,7 @@ async fn complete(
         mut identity,
         groups_are_unknown,
         provider_session,
-        vault_session,
+        kept,
     } = match live
         .provider
         .redeem(code, issuer, transaction, &live.rules, now)
@@ -288,6 +290,7 @@ async fn complete(
         keep_groups_of_session(app, live, headers, &mut identity);
         if !live.rules.allow(&identity, now) {
             app.metrics.login("groups_unknown");
+            forget_kept(live, kept).await;
             return answers::groups_unknown(live, &transaction.return_to)
                 .respond(Format::of(headers), host);
         }
@@ -295,11 +298,12 @@ async fn complete(
     if !live.rules.allow(&identity, now) {
         app.metrics.login("not_allowed");
         tracing::info!(user = %identity.subject, "refused a login: not on the list");
+        forget_kept(live, kept).await;
         return answers::not_allowed(live, &identity).respond(Format::of(headers), host);
     }
     let session = Session::start(identity, live.limits, now).map(|session| Session {
         // The vault has made it just now, at random.
-        id: vault_session.unwrap_or(session.id),
+        id: kept.map_or(session.id, |kept| kept.session),
         provider_session,
         ..session
     });
@@ -312,9 +316,23 @@ async fn complete(
     };
     app.metrics.login("success");
     let return_to = ReturnTo::parse(&transaction.return_to, &live.external);
-    let mut response = redirect(&return_to.location(&live.external));
+    let location = match kept {
+        Some(kept) if kept.needs_consent => consent::address(return_to),
+        Some(_) | None => return_to.location(&live.external),
+    };
+    let mut response = redirect(&location);
     response.headers_mut().append(header::SET_COOKIE, cookie);
     response
+}
+
+/// The vault keeps nothing of a login that was refused.
+async fn forget_kept(live: &Live, kept: Option<Kept>) {
+    let (Some(vault), Some(kept)) = (&live.vault, kept) else {
+        return;
+    };
+    if let Err(error) = vault.end(kept.session).await {
+        tracing::warn!(error = %Chain(&error), "the vault keeps tokens of a login that was refused");
+    }
 }
 
 /// While the provider does not tell about groups, what it told for the session before counts, as long as

@@ -242,6 +242,7 @@ impl Refusal {
             Self::NoRoute => "no_route",
             Self::NoUser => "login_required",
             Self::Upstream(_) => "upstream_unreachable",
+            Self::Vault(VaultError::Consent) => "consent_required",
             Self::Vault(VaultError::Reauthenticate(_)) => "reauthentication_required",
             Self::Vault(VaultError::Refused(StatusCode::FORBIDDEN)) => "not_available",
             Self::Vault(_) => "vault_unavailable",
@@ -273,6 +274,11 @@ impl Refusal {
                     "the service did not answer".to_owned(),
                 )
             }
+            Self::Vault(VaultError::Consent) => (
+                StatusCode::FORBIDDEN,
+                "the user has not let this workload use the service; send them to consent_url"
+                    .to_owned(),
+            ),
             Self::Vault(VaultError::Reauthenticate(_)) => (
                 StatusCode::FORBIDDEN,
                 "the user must log in again, and consent".to_owned(),
@@ -307,6 +313,10 @@ impl Refusal {
             ) {
                 let address = live.external.join(crate::START_PATH);
                 members.insert("login_url".to_owned(), address.into());
+            }
+            if matches!(self, Self::Vault(VaultError::Consent)) {
+                let address = live.external.join(crate::CONSENT_PATH);
+                members.insert("consent_url".to_owned(), address.into());
             }
         }
         (status, axum::Json(body)).into_response()

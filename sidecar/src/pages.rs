@@ -59,6 +59,16 @@ pub(crate) struct Service {
     pub(crate) state: String,
     pub(crate) scopes: Vec<String>,
     pub(crate) is_connected: bool,
+    pub(crate) delegations: Vec<Delegation>,
+}
+
+/// A ServiceAccount that acts for a user who is away, or could.
+#[derive(Debug)]
+pub(crate) struct Delegation {
+    pub(crate) service_account: String,
+    /// How it is, or what would be, in words.
+    pub(crate) state: String,
+    pub(crate) is_given: bool,
 }
 
 /// What a reader can do next.
@@ -68,6 +78,8 @@ pub(crate) enum Action {
     Link { label: &'static str, href: String },
     /// Do something.
     Post { label: &'static str, href: String },
+    /// Say yes or no to the services of the page, exactly as they are shown.
+    Consent { return_to: String },
 }
 
 #[derive(Template)]

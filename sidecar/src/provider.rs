@@ -15,7 +15,6 @@ use globus_auth_core::oauth::logout_token::{self, BadLogoutToken};
 use globus_auth_core::oauth::metadata::ProviderMetadata;
 use globus_auth_core::runtime::http_client::{HttpClient, SendError};
 use globus_auth_core::runtime::telemetry::Chain;
-use globus_auth_core::session::SessionId;
 use globus_auth_core::sidecar_config::{Provider as Config, ProviderKind};
 use globus_auth_core::transaction::LoginTransaction;
 use globus_auth_core::url::ExternalUrl;
@@ -26,7 +25,7 @@ use url::Url;
 use crate::SIGN_IN_PATH;
 use crate::globus::{Globus, GlobusError, Introspected};
 use crate::rules::Rules;
-use crate::vault::{Vault, VaultError};
+use crate::vault::{Kept, Vault, VaultError};
 use globus_auth_core::runtime::key_source::{FetchError, KeySource, MAX_AGE, get};
 use globus_auth_core::runtime::refreshed::Refreshed;
 
@@ -51,8 +50,8 @@ pub(crate) struct LoggedIn {
     pub(crate) groups_are_unknown: bool,
     /// The provider's own session (`sid`), by which it can end ours.
     pub(crate) provider_session: Option<NameDigest>,
-    /// How the vault calls the session, if one keeps what came with the login.
-    pub(crate) vault_session: Option<SessionId>,
+    /// What a vault keeps of the login, if there is one.
+    pub(crate) kept: Option<Kept>,
 }
 
 #[derive(Debug)]
@@ -194,7 +193,7 @@ impl Provider {
     ) -> Result<LoggedIn, LoginError> {
         let discovered = self.discovered().await?;
         self.check_response_issuer(issuer, &discovered.metadata)?;
-        let (tokens, vault_session) = self.tokens(&discovered, code, transaction).await?;
+        let (tokens, kept) = self.tokens(&discovered, code, transaction).await?;
         let nonce = transaction.nonce();
         let login = Login {
             client_id: &self.config.client_id,
@@ -228,7 +227,7 @@ impl Provider {
                 identity,
                 groups_are_unknown: false,
                 provider_session,
-                vault_session,
+                kept,
             });
         };
         self.check_requirements(globus, &tokens, &discovered.metadata, now)
@@ -239,7 +238,7 @@ impl Provider {
             identity,
             groups_are_unknown,
             provider_session,
-            vault_session,
+            kept,
         })
     }
 
@@ -249,7 +248,7 @@ impl Provider {
         discovered: &Discovered,
         code: String,
         transaction: &LoginTransaction,
-    ) -> Result<(Tokens, Option<SessionId>), LoginError> {
+    ) -> Result<(Tokens, Option<Kept>), LoginError> {
         let Some(vault) = &self.vault else {
             let tokens = discovered
                 .client
@@ -263,11 +262,11 @@ impl Provider {
             self.config.client_id.as_str(),
             self.redirect_uri.as_str(),
         );
-        let (tokens, session) = vault
+        let (tokens, kept) = vault
             .login(client, code, transaction)
             .await
             .map_err(LoginError::Vault)?;
-        Ok((tokens, Some(session)))
+        Ok((tokens, Some(kept)))
     }
 
     /// The vault that keeps what logins return.

@@ -4,7 +4,7 @@ use globus_auth_core::transaction::MAX_RETURN_TO;
 use globus_auth_core::url::ExternalUrl;
 use url::{Position, Url};
 
-use crate::RESERVED_PREFIX;
+use crate::{CONNECTIONS_PATH, RESERVED_PREFIX};
 
 /// A path, query and fragment on our own origin.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -38,7 +38,8 @@ impl ReturnTo {
                 .filter(|url| matches!(url.scheme(), "http" | "https"))?
         };
         let has_user = !target.username().is_empty() || target.password().is_some();
-        if target.origin() != own.origin() || has_user || is_reserved(target.path()) {
+        let is_ours = is_reserved(target.path()) && target.path() != CONNECTIONS_PATH;
+        if target.origin() != own.origin() || has_user || is_ours {
             return None;
         }
         let path = &target[Position::BeforePath..];

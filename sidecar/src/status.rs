@@ -9,11 +9,13 @@ use globus_auth_core::sidecar_config::Exposure;
 use tokio::sync::watch;
 
 use crate::app::App;
+use crate::files::Files;
 
 /// The state of the pod, as seen from here.
 #[derive(Debug)]
 pub(crate) struct Status {
     app: Arc<App>,
+    files: Option<Arc<Files>>,
     seen: watch::Sender<Seen>,
 }
 
@@ -26,9 +28,10 @@ struct Seen {
 }
 
 impl Status {
-    pub(crate) fn new(app: Arc<App>) -> Self {
+    pub(crate) fn new(app: Arc<App>, files: Option<Arc<Files>>) -> Self {
         Self {
             app,
+            files,
             seen: watch::Sender::default(),
         }
     }
@@ -78,6 +81,13 @@ impl Status {
 }
 
 impl Health for Status {
+    /// A job's containers are started when its tokens are there.
+    fn started(&self) -> Result<(), String> {
+        self.files
+            .as_ref()
+            .map_or(Ok(()), |files| files.are_there())
+    }
+
     fn ready(&self) -> Result<(), String> {
         let seen = self.seen.borrow();
         if self.app.live().upstream.exposure == Exposure::Report {

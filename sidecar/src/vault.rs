@@ -15,9 +15,11 @@ use globus_auth_core::session::{Session, SessionId};
 use globus_auth_core::sidecar_config::{DeliveredToken, GrantType, Vault as Config};
 use globus_auth_core::transaction::LoginTransaction;
 use globus_auth_core::vault_api::{
-    CONNECTIONS, Connection, ConnectionsRequest, ConnectionsResponse, DISCONNECT,
-    DisconnectRequest, LOGINS, LoginRequest, LoginResponse, OWN_TOKENS, OwnTokenRequest, SESSIONS,
-    SESSIONS_END, SessionRequest, SessionResponse, TOKENS, TokenAnswer, TokenRequest, fingerprint,
+    CONNECTIONS, CONSENT, Connection, ConnectionsRequest, ConnectionsResponse, ConsentRequest,
+    ConsentedService, DELEGATE, DELEGATED_TOKENS, DISCONNECT, DelegateRequest,
+    DelegatedTokenRequest, Delegation, DisconnectRequest, END_DELEGATION, EndDelegationRequest,
+    LOGINS, LoginRequest, LoginResponse, OWN_TOKENS, OwnTokenRequest, SESSIONS, SESSIONS_END,
+    SessionRequest, SessionResponse, TOKENS, Token, TokenAnswer, TokenRequest, fingerprint,
 };
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Request, StatusCode};
@@ -75,6 +77,15 @@ impl Delivery {
     }
 }
 
+/// What the vault keeps of a login.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kept {
+    /// How it calls the session.
+    pub(crate) session: SessionId,
+    /// Whether the user must still let the workload use what came.
+    pub(crate) needs_consent: bool,
+}
+
 /// A token, ready to be sent.
 pub(crate) struct Delivered {
     /// The token alone.
@@ -112,7 +123,7 @@ impl Vault {
     /// What users are asked for.
     pub(crate) fn deliveries_for_users(&self) -> impl Iterator<Item = &DeliveredToken> + Clone {
         let tokens = self.deliveries.iter().map(|delivery| &delivery.token);
-        tokens.filter(|token| token.grant_type == GrantType::AuthorizationCode)
+        tokens.filter(|token| token.is_for_users())
     }
 
     /// Whether this was made of the same configuration.
@@ -129,7 +140,7 @@ impl Vault {
         (issuer, client_id, redirect_uri): (&str, &str, &str),
         code: String,
         transaction: &LoginTransaction,
-    ) -> Result<(Tokens, SessionId), VaultError> {
+    ) -> Result<(Tokens, Kept), VaultError> {
         let request = LoginRequest {
             issuer: issuer.to_owned(),
             client_id: client_id.to_owned(),
@@ -153,7 +164,11 @@ impl Vault {
             id_token: response.id_token,
             other_tokens: other_tokens.collect(),
         };
-        Ok((tokens, SessionId::from_bytes(session)))
+        let kept = Kept {
+            session: SessionId::from_bytes(session),
+            needs_consent: response.needs_consent,
+        };
+        Ok((tokens, kept))
     }
 
     /// Tells the vault that a session has ended.
@@ -173,8 +188,7 @@ impl Vault {
         let request = SessionRequest {
             session: name(session),
         };
-        let body = serde_json::to_vec(&request).map_err(VaultError::Encode)?;
-        self.send(SESSIONS_END, body).await.map(drop)
+        self.tell(SESSIONS_END, &request).await
     }
 
     /// What the user of `session` has connected.
@@ -210,8 +224,92 @@ impl Vault {
             handle: self.handle(session).await?,
             resource_server: resource_server.to_owned(),
         };
-        let body = serde_json::to_vec(&request).map_err(VaultError::Encode)?;
-        self.send(DISCONNECT, body).await.map(drop)
+        self.tell(DISCONNECT, &request).await
+    }
+
+    /// Tells that the user of `session` lets the workload use `services`.
+    ///
+    /// # Errors
+    /// [`VaultError`].
+    pub(crate) async fn consent(
+        &self,
+        session: SessionId,
+        services: Vec<ConsentedService>,
+    ) -> Result<(), VaultError> {
+        let handle = self.handle(session).await?;
+        let request = ConsentRequest { handle, services };
+        self.tell(CONSENT, &request).await
+    }
+
+    /// Lets pods act for the user of `session` while they are away, as the delivery of a token says.
+    ///
+    /// # Errors
+    /// [`VaultError`].
+    pub(crate) async fn delegate(
+        &self,
+        session: SessionId,
+        token: &DeliveredToken,
+    ) -> Result<(), VaultError> {
+        let delegation = token.delegation.as_ref().ok_or(VaultError::Answer)?;
+        let request = DelegateRequest {
+            handle: self.handle(session).await?,
+            resource_server: token.resource_server.clone(),
+            service_account: delegation.service_account.clone(),
+            days: delegation.days,
+        };
+        self.ask(DELEGATE, &request)
+            .await
+            .map(|_given: Delegation| ())
+    }
+
+    /// Takes that back.
+    ///
+    /// # Errors
+    /// [`VaultError`].
+    pub(crate) async fn end_delegation(
+        &self,
+        session: SessionId,
+        resource_server: &str,
+        service_account: &str,
+    ) -> Result<(), VaultError> {
+        let request = EndDelegationRequest {
+            handle: self.handle(session).await?,
+            resource_server: resource_server.to_owned(),
+            service_account: service_account.to_owned(),
+        };
+        self.tell(END_DELEGATION, &request).await
+    }
+
+    /// The token for a file: of the user who is away, or of the vault's client itself.
+    ///
+    /// # Errors
+    /// [`VaultError`].
+    pub(crate) async fn token_for_file(
+        &self,
+        wanted: &DeliveredToken,
+        user: Option<(&str, &str)>,
+    ) -> Result<Token, VaultError> {
+        let answer = match (wanted.grant_type, user) {
+            (GrantType::ClientCredentials, _) => {
+                let request = OwnTokenRequest {
+                    resource_server: wanted.resource_server.clone(),
+                    scopes: wanted.scopes.clone(),
+                    rejected: None,
+                };
+                self.ask(OWN_TOKENS, &request).await?
+            }
+            (GrantType::AuthorizationCode, Some((issuer, subject))) => {
+                let request = DelegatedTokenRequest {
+                    issuer: issuer.to_owned(),
+                    subject: subject.to_owned(),
+                    resource_server: wanted.resource_server.clone(),
+                    scopes: wanted.scopes.clone(),
+                };
+                self.ask(DELEGATED_TOKENS, &request).await?
+            }
+            (GrantType::AuthorizationCode, None) => return Err(VaultError::NoUser),
+        };
+        token_of(answer)
     }
 
     /// The token of the delivery at `index`, of `holder`; another one than `rejected`.
@@ -254,16 +352,8 @@ impl Vault {
             };
             self.ask(OWN_TOKENS, &request).await?
         };
-        match answer {
-            TokenAnswer::Token(token) => delivered(&token.access_token, token.lifetime()),
-            TokenAnswer::ReauthenticationRequired {
-                scopes,
-                requirements,
-            } => Err(VaultError::Reauthenticate(SessionRequirements {
-                required_scopes: scopes,
-                ..requirements
-            })),
-        }
+        let token = token_of(answer)?;
+        delivered(&token.access_token, token.lifetime())
     }
 
     async fn ask_for_user(
@@ -356,6 +446,11 @@ impl Vault {
         serde_json::from_slice(&answer).map_err(|_quotes_values| VaultError::Answer)
     }
 
+    async fn tell(&self, path: &str, request: &(impl Serialize + Sync)) -> Result<(), VaultError> {
+        let body = serde_json::to_vec(request).map_err(VaultError::Encode)?;
+        self.send(path, body).await.map(drop)
+    }
+
     async fn send(&self, path: &str, body: Vec<u8>) -> Result<Vec<u8>, VaultError> {
         // Read each time: the kubelet rotates it.
         let token = tokio::fs::read_to_string(&self.identity_token)
@@ -375,6 +470,10 @@ impl Vault {
 }
 
 fn delivery(token: &DeliveredToken) -> Result<Delivery, BadVault> {
+    let is_file = |name: &String| !name.starts_with('.') && !name.contains(['/', '\0']);
+    if !token.file.as_ref().is_none_or(is_file) {
+        return Err(BadVault::File);
+    }
     let header = token.header.as_ref().map(|name| name.parse()).transpose();
     let route = token.route.as_ref();
     let origin = route.map(|route| Origin::remote(&route.upstream));
@@ -386,6 +485,20 @@ fn delivery(token: &DeliveredToken) -> Result<Delivery, BadVault> {
             .map(Workload::new),
         token: token.clone(),
     })
+}
+
+fn token_of(answer: TokenAnswer) -> Result<Token, VaultError> {
+    match answer {
+        TokenAnswer::Token(token) => Ok(token),
+        TokenAnswer::ConsentRequired { .. } => Err(VaultError::Consent),
+        TokenAnswer::ReauthenticationRequired {
+            scopes,
+            requirements,
+        } => Err(VaultError::Reauthenticate(SessionRequirements {
+            required_scopes: scopes,
+            ..requirements
+        })),
+    }
 }
 
 fn delivered(token: &SecretString, lifetime: Duration) -> Result<Arc<Delivered>, VaultError> {
@@ -416,6 +529,8 @@ const LONGEST_KEPT: Duration = Duration::from_secs(30);
 /// Why a vault cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BadVault {
+    #[error("a token's file is not a name")]
+    File,
     #[error("a token's header is not a name")]
     Header,
     #[error("a token's route cannot be asked")]
@@ -431,10 +546,14 @@ pub(crate) enum BadVault {
 pub(crate) enum VaultError {
     #[error("the vault's answer is not what it must be")]
     Answer,
+    #[error("the user has not let this workload use the service")]
+    Consent,
     #[error("failed to write a request")]
     Encode(#[source] serde_json::Error),
     #[error("failed to read the identity token")]
     IdentityToken(#[source] std::io::Error),
+    #[error("the pod names no user to act for")]
+    NoUser,
     #[error("only the user can help, by another login")]
     Reauthenticate(SessionRequirements),
     #[error("the vault answered with status {0}")]

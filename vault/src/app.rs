@@ -8,9 +8,11 @@ use axum::routing::post;
 use axum::{Json, Router};
 use globus_auth_core::runtime::telemetry::Chain;
 use globus_auth_core::vault_api::{
-    CONNECTIONS, ConnectionsRequest, ConnectionsResponse, DISCONNECT, DisconnectRequest, LOGINS,
-    LoginRequest, LoginResponse, OWN_TOKENS, OwnTokenRequest, Refusal, SESSIONS, SESSIONS_END,
-    SessionRequest, SessionResponse, TOKENS, TokenAnswer, TokenRequest,
+    CONNECTIONS, CONSENT, ConnectionsRequest, ConnectionsResponse, ConsentRequest, DELEGATE,
+    DELEGATED_TOKENS, DISCONNECT, DelegateRequest, DelegatedTokenRequest, Delegation,
+    DisconnectRequest, END_DELEGATION, EndDelegationRequest, LOGINS, LoginRequest, LoginResponse,
+    OWN_TOKENS, OwnTokenRequest, Refusal, SESSIONS, SESSIONS_END, SessionRequest, SessionResponse,
+    TOKENS, TokenAnswer, TokenRequest,
 };
 use http::{HeaderMap, StatusCode};
 
@@ -36,6 +38,10 @@ pub fn router(app: Arc<App>) -> Router {
         .route(OWN_TOKENS, post(own_token))
         .route(CONNECTIONS, post(connections))
         .route(DISCONNECT, post(disconnect))
+        .route(CONSENT, post(consent))
+        .route(DELEGATE, post(delegate))
+        .route(END_DELEGATION, post(end_delegation))
+        .route(DELEGATED_TOKENS, post(delegated_token))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(app)
 }
@@ -107,6 +113,46 @@ async fn disconnect(
         .disconnect(&caller, &request.handle, &request.resource_server)
         .await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+async fn consent(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    Json(request): Json<ConsentRequest>,
+) -> Result<StatusCode, ApiError> {
+    let caller = app.caller(&headers).await?;
+    app.vault
+        .consent(&caller, &request.handle, &request.services)
+        .await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn delegate(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    Json(request): Json<DelegateRequest>,
+) -> Result<Json<Delegation>, ApiError> {
+    let caller = app.caller(&headers).await?;
+    Ok(Json(app.vault.delegate(&caller, &request).await?))
+}
+
+async fn end_delegation(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    Json(request): Json<EndDelegationRequest>,
+) -> Result<StatusCode, ApiError> {
+    let caller = app.caller(&headers).await?;
+    app.vault.end_delegation(&caller, &request).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn delegated_token(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    Json(request): Json<DelegatedTokenRequest>,
+) -> Result<Json<TokenAnswer>, ApiError> {
+    let caller = app.caller(&headers).await?;
+    Ok(Json(app.vault.delegated_token(&caller, &request).await?))
 }
 
 impl App {

@@ -98,6 +98,8 @@ pub struct Grant {
     pub kind: Kind,
     /// What the tokens allow.
     pub scopes: Vec<String>,
+    /// What of it the user has let the workload use.
+    pub consented: Vec<String>,
     /// How it is.
     pub state: State,
     /// Why it needs the user.
@@ -161,6 +163,7 @@ impl Grant {
             owner,
             kind,
             scopes: set.scopes.clone().unwrap_or_default(),
+            consented: present.map_or_else(Vec::new, |grant| grant.consented.clone()),
             state: State::Active,
             reason: None,
             requirements: SessionRequirements::default(),
@@ -198,6 +201,16 @@ impl Grant {
             grant: &self.id,
             field,
         }
+    }
+
+    /// Whether the workload may use the tokens: the user has let it do all that they allow. Nobody is asked
+    /// for tokens that act for no user.
+    pub fn is_consented(&self) -> bool {
+        self.kind == Kind::ClientCredentials
+            || self
+                .scopes
+                .iter()
+                .all(|scope| self.consented.contains(scope))
     }
 
     /// Whether the access token is good for at least `margin` more.

@@ -5,6 +5,7 @@
 //! still writes too late is noticed. Both databases run the same statements.
 
 pub mod audit;
+pub mod delegations;
 pub mod sessions;
 
 use std::str::FromStr;
@@ -373,6 +374,7 @@ fn bind<'q>(query: Query<'q, Any, AnyArguments>, grant: &Grant) -> Query<'q, Any
             },
         kind,
         scopes,
+        consented,
         state,
         reason,
         requirements,
@@ -416,6 +418,7 @@ fn bind<'q>(query: Query<'q, Any, AnyArguments>, grant: &Grant) -> Query<'q, Any
         .bind(i64::from(failures))
         .bind(failing_since.map(milliseconds))
         .bind(json(&requirements))
+        .bind(consented.join(" "))
 }
 
 /// None where nothing is required.
@@ -427,18 +430,18 @@ fn json(requirements: &SessionRequirements) -> Option<String> {
 const INSERT: &str = "INSERT INTO grants (id, tenant, user_issuer, user_subject, issuer, client_id, \
     resource, kind, scopes, state, reason, version, key_id, refresh_token, access_token, token_digest, \
     parent_digest, sent_at, issued_at, access_expires_at, attempt_digest, attempt_started_at, \
-    attempt_tries, lease_until, due_at, used_at, failures, failing_since, requirements) \
+    attempt_tries, lease_until, due_at, used_at, failures, failing_since, requirements, consented) \
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, \
-    $21, $22, $23, $24, $25, $26, $27, $28, $29) ON CONFLICT DO NOTHING";
+    $21, $22, $23, $24, $25, $26, $27, $28, $29, $30) ON CONFLICT DO NOTHING";
 
 /// What names a grant never changes: what is sealed is bound to it.
 const REPLACE: &str = "UPDATE grants SET kind = $8, scopes = $9, state = $10, reason = $11, \
     version = $12, key_id = $13, refresh_token = $14, access_token = $15, token_digest = $16, \
     parent_digest = $17, sent_at = $18, issued_at = $19, access_expires_at = $20, attempt_digest = $21, \
     attempt_started_at = $22, attempt_tries = $23, lease_until = $24, due_at = $25, used_at = $26, \
-    failures = $27, failing_since = $28, requirements = $29 \
+    failures = $27, failing_since = $28, requirements = $29, consented = $30 \
     WHERE id = $1 AND tenant = $2 AND user_issuer = $3 AND user_subject = $4 AND issuer = $5 \
-    AND client_id = $6 AND resource = $7 AND version = $30";
+    AND client_id = $6 AND resource = $7 AND version = $31";
 
 fn read(row: &AnyRow) -> Result<Grant, StoreError> {
     let row = Columns(row);
@@ -455,11 +458,8 @@ fn read(row: &AnyRow) -> Result<Grant, StoreError> {
             resource: row.text("resource")?,
         },
         kind: row.word("kind", Kind::parse)?,
-        scopes: row
-            .text("scopes")?
-            .split_whitespace()
-            .map(str::to_owned)
-            .collect(),
+        scopes: words(&row.text("scopes")?),
+        consented: words(&row.text("consented")?),
         state: row.word("state", State::parse)?,
         reason: row
             .get::<Option<String>>("reason")?
@@ -483,6 +483,10 @@ fn read(row: &AnyRow) -> Result<Grant, StoreError> {
         failures: row.small("failures")?,
         failing_since: row.get::<Option<i64>>("failing_since")?.map(moment),
     })
+}
+
+fn words(list: &str) -> Vec<String> {
+    list.split_whitespace().map(str::to_owned).collect()
 }
 
 /// The columns of a row, by name.

@@ -1,5 +1,8 @@
 //! What the vault does for its callers.
 
+mod consent;
+mod delegations;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -112,8 +115,9 @@ impl Vault {
             .id_token
             .ok_or(VaultError::Invalid("the issuer gave no ID token"))?;
         let user = self.verify(request, &id_token, now).await?;
+        let mut needs_consent = false;
         for set in &response.sets {
-            self.keep(caller, issuer, &user, set, now).await?;
+            needs_consent |= self.keep(caller, issuer, &user, set, now).await?;
         }
         let session = self.open_login(caller, &user, now).await?;
         self.note(caller, "login", Some(&user), None, "ok").await?;
@@ -135,6 +139,7 @@ impl Vault {
                 })
                 .collect(),
             session,
+            needs_consent,
         })
     }
 
@@ -176,7 +181,8 @@ impl Vault {
         })
     }
 
-    /// Keeps the tokens of one resource server, in place of those of an earlier consent.
+    /// Keeps the tokens of one resource server, in place of those of an earlier login. Whether the user must
+    /// still let the workload use them.
     async fn keep(
         &self,
         caller: &Caller,
@@ -184,13 +190,13 @@ impl Vault {
         user: &User,
         set: &TokenSet,
         now: Moment,
-    ) -> Result<(), VaultError> {
+    ) -> Result<bool, VaultError> {
         let resource = set.resource_server.as_deref().unwrap_or(&issuer.issuer);
         if !self
             .config
             .allows(&caller.namespace, &caller.service_account, resource)
         {
-            return Ok(());
+            return Ok(false);
         }
         let owner = Owner {
             tenant: caller.tenant(),
@@ -202,7 +208,7 @@ impl Vault {
         loop {
             let present = self.store().find(&owner).await?;
             let from = present.as_ref().map(|grant| grant.progress.version);
-            let grant = self.consented(issuer, owner.clone(), present.as_ref(), set, now)?;
+            let grant = self.granted(issuer, owner.clone(), present.as_ref(), set, now)?;
             let is_written = match from {
                 Some(version) => self.store().replace(&grant, version).await?,
                 None => self.store().insert(&grant).await?,
@@ -210,12 +216,12 @@ impl Vault {
             // Somebody refreshed it meanwhile; what the user has just given is newer.
             if is_written {
                 self.ready.clear();
-                return Ok(());
+                return Ok(!grant.is_consented());
             }
         }
     }
 
-    fn consented(
+    fn granted(
         &self,
         issuer: &Issuer,
         owner: Owner,
@@ -307,8 +313,14 @@ impl Vault {
         let was_last = self.store().end_login(&login, now).await?;
         self.ready.clear();
         if was_last {
-            for grant in self.store().grants_of(&login.tenant, &login.user).await? {
-                self.revoke(caller, grant).await?;
+            let (tenant, user) = (&login.tenant, &login.user);
+            let delegations = self.store().delegations_of(tenant, user, now).await?;
+            for grant in self.store().grants_of(tenant, user).await? {
+                let resource = &grant.owner.resource;
+                // Somebody acts for the user while they are away.
+                if !delegations.iter().any(|one| one.resource == *resource) {
+                    self.revoke(caller, grant).await?;
+                }
             }
         }
         self.note(caller, "logout", Some(&login.user), None, "ok")
@@ -378,17 +390,12 @@ impl Vault {
             self.refuse(caller, "token", Some(&session.user)).await;
             return Err(VaultError::Forbidden);
         }
-        let Some(grant) = self.find(&session, resource).await? else {
+        let (tenant, user) = (&session.tenant, &session.user);
+        let Some(grant) = self.find(tenant, user, resource).await? else {
             return Ok(reauthentication(wanted.scopes.clone()));
         };
-        let missing: Vec<String> = wanted
-            .scopes
-            .iter()
-            .filter(|scope| !grant.scopes.contains(scope))
-            .cloned()
-            .collect();
-        if !missing.is_empty() {
-            return Ok(reauthentication(missing));
+        if let Some(obstacle) = obstacle(&grant, &wanted.scopes) {
+            return Ok(obstacle);
         }
         self.fresh(grant, &wanted.scopes, wanted.rejected.as_ref())
             .await
@@ -481,15 +488,17 @@ impl Vault {
         })
     }
 
+    /// What `user` let the workload `tenant` do at `resource`.
     async fn find(
         &self,
-        session: &SessionRow,
+        tenant: &str,
+        user: &User,
         resource: &str,
     ) -> Result<Option<Grant>, VaultError> {
         for issuer in &self.config.issuers {
             let owner = Owner {
-                tenant: session.tenant.clone(),
-                user: session.user.clone(),
+                tenant: tenant.to_owned(),
+                user: user.clone(),
                 issuer: issuer.issuer.as_str().to_owned(),
                 client_id: issuer.client_id.clone(),
                 resource: resource.to_owned(),
@@ -580,15 +589,21 @@ impl Vault {
         handle: &SecretString,
     ) -> Result<Vec<Connection>, VaultError> {
         let session = self.session(caller, handle, "connections").await?;
-        let grants = self
-            .store()
-            .grants_of(&session.tenant, &session.user)
-            .await?;
+        let (tenant, user) = (&session.tenant, &session.user);
+        let now = self.refresher.now();
+        let grants = self.store().grants_of(tenant, user).await?;
+        let delegations = self.store().delegations_of(tenant, user, now).await?;
         let alive = grants
             .into_iter()
             .filter(|grant| grant.state != State::Revoked);
         Ok(alive
             .map(|grant| Connection {
+                needs_consent: !grant.is_consented(),
+                delegations: delegations
+                    .iter()
+                    .filter(|one| one.resource == grant.owner.resource)
+                    .map(delegations::shown)
+                    .collect(),
                 state: grant.state.as_str().to_owned(),
                 expires_at: grant.access_expires_at.as_secs(),
                 is_renewed: schedule::is_refreshable(&grant),
@@ -609,7 +624,9 @@ impl Vault {
         resource: &str,
     ) -> Result<(), VaultError> {
         let session = self.session(caller, handle, "disconnect").await?;
-        match self.find(&session, resource).await? {
+        let (tenant, user) = (&session.tenant, &session.user);
+        self.end_delegations(tenant, user, resource).await?;
+        match self.find(tenant, user, resource).await? {
             Some(grant) => self.revoke(caller, grant).await,
             None => Ok(()),
         }
@@ -711,6 +728,9 @@ impl Vault {
             if let Err(error) = self.store().tidy(self.refresher.now()).await {
                 tracing::warn!(%error, "failed to remove sessions that ended");
             }
+            if let Err(error) = self.end_expired_delegations().await {
+                tracing::warn!(%error, "failed to remove delegations that ended");
+            }
             if let Err(error) = self.forget_unused().await {
                 tracing::warn!(%error, "failed to forget grants that nobody uses");
             }
@@ -767,6 +787,7 @@ fn revoked(grant: Grant) -> Grant {
     let mut revoked = Grant {
         state: State::Revoked,
         reason: None,
+        consented: vec![],
         due_at: None,
         tokens: SealedTokens {
             refresh: None,
@@ -807,6 +828,20 @@ fn needed(grant: Grant) -> TokenAnswer {
     }
 }
 
+/// Why the tokens of `grant` are not given out to somebody who wants `scopes`, if not.
+fn obstacle(grant: &Grant, scopes: &[String]) -> Option<TokenAnswer> {
+    let missing: Vec<String> = scopes
+        .iter()
+        .filter(|scope| !grant.scopes.contains(scope))
+        .cloned()
+        .collect();
+    if !missing.is_empty() {
+        return Some(reauthentication(missing));
+    }
+    let scopes = grant.scopes.clone();
+    (!grant.is_consented()).then_some(TokenAnswer::ConsentRequired { scopes })
+}
+
 fn reauthentication(scopes: Vec<String>) -> TokenAnswer {
     TokenAnswer::ReauthenticationRequired {
         scopes,
@@ -818,6 +853,7 @@ fn reauthentication(scopes: Vec<String>) -> TokenAnswer {
 const fn result(answer: &Result<TokenAnswer, VaultError>) -> &'static str {
     match answer {
         Ok(TokenAnswer::Token(_)) => "token",
+        Ok(TokenAnswer::ConsentRequired { .. }) => "consent_required",
         Ok(TokenAnswer::ReauthenticationRequired { .. }) => "reauthentication_required",
         Err(VaultError::Forbidden | VaultError::Invalid(_)) => "refused",
         Err(VaultError::Unavailable(_) | VaultError::Store(_)) => "unavailable",

@@ -12,6 +12,14 @@ use prometheus_client::registry::Registry;
 
 /// What the admin listener asks the program.
 pub trait Health: Send + Sync + 'static {
+    /// Nothing if others may be started that need the program, else one line that says what is missing.
+    ///
+    /// # Errors
+    /// The line.
+    fn started(&self) -> Result<(), String> {
+        Ok(())
+    }
+
     /// Nothing if the program can serve, else one line that says what is missing.
     ///
     /// # Errors
@@ -19,10 +27,11 @@ pub trait Health: Send + Sync + 'static {
     fn ready(&self) -> Result<(), String>;
 }
 
-/// The routes `/livez`, `/readyz` and `/metrics`.
+/// The routes `/livez`, `/startupz`, `/readyz` and `/metrics`.
 pub fn router<H: Health>(health: Arc<H>, registry: Registry) -> Router {
     Router::new()
         .route("/livez", get(async || "ok\n"))
+        .route("/startupz", get(startupz::<H>))
         .route("/readyz", get(readyz::<H>))
         .with_state(health)
         .merge(
@@ -32,8 +41,16 @@ pub fn router<H: Health>(health: Arc<H>, registry: Registry) -> Router {
         )
 }
 
+async fn startupz<H: Health>(State(health): State<Arc<H>>) -> (StatusCode, String) {
+    told(health.started())
+}
+
 async fn readyz<H: Health>(State(health): State<Arc<H>>) -> (StatusCode, String) {
-    match health.ready() {
+    told(health.ready())
+}
+
+fn told(state: Result<(), String>) -> (StatusCode, String) {
+    match state {
         Ok(()) => (StatusCode::OK, "ok\n".to_owned()),
         Err(missing) => (StatusCode::SERVICE_UNAVAILABLE, format!("{missing}\n")),
     }

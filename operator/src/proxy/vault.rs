@@ -1,7 +1,9 @@
 //! What a proxy gets from its vault. Pure.
 
+use std::collections::BTreeSet;
+
 use globus_auth_core::sidecar_config::{
-    self as config, DeliveredToken, GrantType, TokenRoute, Vault,
+    self as config, Delegation, DeliveredToken, GrantType, TokenRoute, Vault,
 };
 use globus_auth_core::url::{BadUrl, Issuer};
 use globus_auth_crds::conditions::{reasons, types};
@@ -56,6 +58,7 @@ pub fn vault(
             ));
         }
     }
+    check_files(&proxy.spec.tokens)?;
     let tokens = proxy.spec.tokens.iter().map(token);
     Ok(Some(Vault {
         url: url.clone(),
@@ -101,7 +104,26 @@ fn token(token: &spec::Token) -> Result<DeliveredToken, Problem> {
         },
         header: token.header.clone(),
         route: route.transpose()?,
+        file: token.file.as_ref().map(|file| file.name.clone()),
+        delegation: token.delegation.as_ref().map(|one| Delegation {
+            service_account: one.service_account.clone(),
+            days: one.days.unsigned_abs(),
+        }),
     })
+}
+
+/// Two tokens in one file would take turns.
+fn check_files(tokens: &[spec::Token]) -> Result<(), Problem> {
+    let mut seen = BTreeSet::new();
+    for file in tokens.iter().filter_map(|token| token.file.as_ref()) {
+        if !seen.insert(&file.name) {
+            let name = &file.name;
+            return Err(invalid(format!(
+                "spec.tokens: two tokens have the file {name:?}; give one of them another name"
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn disconnected(reason: &'static str, message: String) -> Problem {
@@ -178,6 +200,38 @@ mod tests {
             reasons::VAULT_NOT_READY
         );
         assert_eq!(reason(Some(&ready()), "other"), reasons::UNKNOWN_CLIENT);
+    }
+
+    #[test]
+    fn a_job_is_told_of_its_files_and_a_page_of_whom_it_may_ask_for() {
+        let proxy = proxy_with_spec(&json!({
+            "vaultRef": {"name": "alcf", "namespace": "auth"},
+            "tokens": [
+                {"name": "a", "resourceServer": "r", "scopes": ["s"], "file": {"name": "alcf"}},
+                {"name": "b", "resourceServer": "r", "scopes": ["s"], "delegation": {"serviceAccount": "jobs"}},
+            ],
+        }));
+        let vault = read(&proxy, Some(&ready()), "id").unwrap().unwrap();
+        assert_eq!(vault.tokens[0].file.as_deref(), Some("alcf"));
+        assert!(!vault.tokens[0].is_for_users() && vault.tokens[1].is_for_users());
+        let delegation = vault.tokens[1].delegation.as_ref().unwrap();
+        assert_eq!(
+            (delegation.service_account.as_str(), delegation.days),
+            ("jobs", 7)
+        );
+    }
+
+    #[test]
+    fn two_tokens_in_one_file_are_refused() {
+        let proxy = proxy_with_spec(&json!({
+            "vaultRef": {"name": "alcf", "namespace": "auth"},
+            "tokens": [
+                {"name": "a", "resourceServer": "r", "scopes": ["s"], "file": {"name": "alcf"}},
+                {"name": "b", "resourceServer": "q", "scopes": ["s"], "file": {"name": "alcf"}},
+            ],
+        }));
+        let problem = read(&proxy, Some(&ready()), "id").unwrap_err();
+        assert_eq!(problem.reason, reasons::INVALID);
     }
 
     #[test]

@@ -162,6 +162,7 @@ fn consumer(consumer: &spec::Consumer) -> Consumer {
         service_account: consumer.service_account.clone(),
         resource_servers: consumer.resource_servers.clone(),
         client_credentials: consumer.client_credentials.clone(),
+        delegation_days: consumer.delegation_days.map(i32::unsigned_abs),
     }
 }
 

@@ -11,6 +11,7 @@ use json_patch::Patch;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Map, Value, json};
 
+use super::files;
 use super::policy::{Policy, Port};
 use super::probes::{self, ProbedPort};
 use super::refusal::Refusal;
@@ -43,12 +44,23 @@ pub fn plan(
         detail: error.to_string(),
     })?;
     check(&typed)?;
+    check_volumes(&typed)?;
+    let owner = files::owner(&typed, policy)?;
     let mut injected = pod.clone();
     let takeover = take_port_over(&mut injected, policy)?;
     check_free(&typed, policy, &takeover)?;
-    let container = container(policy, settings, &takeover);
+    let settings = SidecarSettings {
+        run_as_user: owner.or(settings.run_as_user),
+        ..settings.clone()
+    };
+    let container = container(policy, &settings, &takeover);
     put_container(&mut injected, container)?;
     put_volumes(&mut injected, policy)?;
+    if let (Some(files), Some(owner)) = (&policy.files, owner) {
+        for name in ["containers", "initContainers"] {
+            files::mount(list(&mut injected, name)?, &typed, files, owner);
+        }
+    }
     annotate(&mut injected, &typed, policy)?;
     Ok(Injection {
         patch: json_patch::diff(pod, &injected),
@@ -106,6 +118,28 @@ fn check(pod: &Pod) -> Result<(), Refusal> {
         .any(|container| container.name == CONTAINER)
     {
         return Err(Refusal::ContainerNameTaken);
+    }
+    Ok(())
+}
+
+/// What names the pod to others, and what the sidecar knows, is not for the workload.
+fn check_volumes(pod: &Pod) -> Result<(), Refusal> {
+    let spec = pod.spec.as_ref();
+    let init = spec.and_then(|spec| spec.init_containers.as_ref());
+    let all = spec.into_iter().flat_map(|spec| &spec.containers);
+    for container in all.chain(init.into_iter().flatten()) {
+        let mounts = container.volume_mounts.iter().flatten();
+        let mut taken = mounts.filter(|mount| {
+            [CONFIG_VOLUME, IDENTITY_VOLUME, VAULT_VOLUME].contains(&mount.name.as_str())
+        });
+        if container.name != CONTAINER
+            && let Some(mount) = taken.next()
+        {
+            return Err(Refusal::VolumeTaken {
+                volume: mount.name.clone(),
+                container: container.name.clone(),
+            });
+        }
     }
     Ok(())
 }
@@ -359,17 +393,27 @@ fn container(policy: &Policy, settings: &SidecarSettings, takeover: &Takeover) -
     if let Some(name) = &takeover.name {
         port.insert("name".to_owned(), Value::from(name.as_str()));
     }
+    let mut variables = vec![json!({
+        "name": "POD_IPS",
+        "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "status.podIPs"}},
+    })];
+    // A pod that waits for its user's consent waits long.
+    let startup = match &policy.files {
+        Some(_) => probe("/startupz", admin_port(policy), 1, A_DAY_OF_SECONDS),
+        None => probe("/livez", admin_port(policy), 1, 60),
+    };
+    variables.extend(policy.files.as_ref().map(|_| files::variable()));
     json!({
         "name": CONTAINER,
         "image": settings.image,
         "imagePullPolicy": settings.image_pull_policy,
         "restartPolicy": "Always",
         "args": arguments(policy, takeover),
-        "env": [{"name": "POD_IPS", "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "status.podIPs"}}}],
+        "env": variables,
         "ports": [port, {"name": ADMIN_PORT_NAME, "containerPort": admin_port(policy), "protocol": "TCP"}],
         "resources": resources(policy.resources.as_ref()),
         "securityContext": security_context(settings),
-        "startupProbe": probe("/livez", admin_port(policy), 1, 60),
+        "startupProbe": startup,
         "readinessProbe": probe("/readyz", admin_port(policy), 2, 2),
         "livenessProbe": probe("/livez", admin_port(policy), 10, 3),
         "terminationMessagePath": "/dev/termination-log",
@@ -382,6 +426,7 @@ fn mounts(policy: &Policy) -> Value {
     let mut mounts = volume_mounts();
     if let (Some(_), Some(mounts)) = (&policy.vault_audience, mounts.as_array_mut()) {
         mounts.push(json!({"name": VAULT_VOLUME, "mountPath": VAULT_FOLDER, "readOnly": true}));
+        mounts.extend(policy.files.as_ref().map(|_| files::sidecar_mount()));
     }
     mounts
 }
@@ -421,6 +466,7 @@ fn arguments(policy: &Policy, takeover: &Takeover) -> Vec<String> {
     if policy.vault_audience.is_some() {
         arguments.push(format!("--vault-token={VAULT_FOLDER}/token"));
         arguments.push(format!("--outbound-port={}", outbound_port(policy)));
+        arguments.extend(policy.files.iter().flat_map(|_| files::arguments()));
     }
     // Kubernetes expands `$(NAME)` in arguments; a probe's path may have it.
     arguments.push(format!("{PROBES_ARGUMENT}{}", probes.replace("$(", "$$(")));
@@ -524,7 +570,12 @@ fn vault_volume(audience: &str) -> Value {
 fn put_volumes(pod: &mut Value, policy: &Policy) -> Result<(), Refusal> {
     let present = list(pod, "volumes")?;
     let vault = policy.vault_audience.as_deref().map(vault_volume);
-    for volume in volumes(&policy.secret).into_iter().chain(vault) {
+    let files = policy.files.as_ref().map(|_| files::volume());
+    for volume in volumes(&policy.secret)
+        .into_iter()
+        .chain(vault)
+        .chain(files)
+    {
         match present
             .iter_mut()
             .find(|present| present.get("name") == volume.get("name"))
@@ -600,6 +651,7 @@ const IDENTITY_VOLUME: &str = "globus-auth-identity";
 const IDENTITY_FOLDER: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 const VAULT_VOLUME: &str = "globus-auth-vault";
 const VAULT_FOLDER: &str = "/var/run/secrets/globus-auth-vault";
+const A_DAY_OF_SECONDS: u32 = 86_400;
 const PROBES_ARGUMENT: &str = "--probes=";
 
 #[cfg(test)]

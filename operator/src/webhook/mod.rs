@@ -1,5 +1,6 @@
 //! The admission webhook: puts the sidecar into pods that ask for it.
 
+mod files;
 pub mod inject;
 pub mod policy;
 pub mod probes;

@@ -2,7 +2,7 @@
 
 use globus_auth_core::vault_api;
 use globus_auth_crds::GlobusAuthProxy;
-use globus_auth_crds::proxy::{Mode, Resources};
+use globus_auth_crds::proxy::{GrantType, Mode, Resources, Token};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
 
@@ -21,8 +21,34 @@ pub struct Policy {
     pub listen_port: u16,
     /// The audience of tokens for the vault, if the proxy has one.
     pub vault_audience: Option<String>,
+    /// The files with tokens, if there are any.
+    pub files: Option<Files>,
     /// The container's resources, if not the defaults.
     pub resources: Option<Resources>,
+}
+
+/// Files with tokens, for jobs.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Files {
+    /// The name of the first.
+    pub first: String,
+    /// Whether any of the tokens acts for a user, whom the pod must name.
+    pub need_user: bool,
+}
+
+impl Files {
+    fn of(tokens: &[Token]) -> Option<Self> {
+        let with_file = || {
+            tokens
+                .iter()
+                .filter_map(|one| Some((one, one.file.as_ref()?)))
+        };
+        let (_, first) = with_file().next()?;
+        Some(Self {
+            first: first.name.clone(),
+            need_user: with_file().any(|(one, _)| one.grant_type == GrantType::AuthorizationCode),
+        })
+    }
 }
 
 /// The workload's port, as users know it.
@@ -54,6 +80,7 @@ impl Policy {
             port,
             listen_port: Self::own_port(proxy)?,
             resources: proxy.spec.proxy.resources.clone(),
+            files: Files::of(&proxy.spec.tokens),
             vault_audience: proxy.spec.vault_ref.as_ref().map(|reference| {
                 vault_api::audience(&vault::namespace(proxy, reference), &reference.name)
             }),
@@ -103,8 +130,30 @@ mod tests {
                 listen_port: 4999,
                 resources: Some(serde_json::from_value(resources).unwrap()),
                 vault_audience: None,
+                files: None,
             })
         );
+    }
+
+    #[test]
+    fn a_pod_names_a_user_only_where_a_token_acts_for_one() {
+        let token = |name: &str, grant_type: &str| json!({"name": name, "resourceServer": "r", "scopes": ["s"], "grantType": grant_type, "file": {"name": name}});
+        let files = |tokens: &[Value]| {
+            let spec =
+                json!({"upstream": {"port": 1}, "vaultRef": {"name": "v"}, "tokens": tokens});
+            Policy::of(&proxy_with_spec(&spec)).unwrap().files
+        };
+        let (own, users) = (
+            token("own", "ClientCredentials"),
+            token("users", "AuthorizationCode"),
+        );
+        let expected = |first: &str, need_user| {
+            let first = first.to_owned();
+            Some(Files { first, need_user })
+        };
+        assert_eq!(files(&[]), None);
+        assert_eq!(files(std::slice::from_ref(&own)), expected("own", false));
+        assert_eq!(files(&[own, users]), expected("own", true));
     }
 
     #[rstest]

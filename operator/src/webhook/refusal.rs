@@ -1,6 +1,8 @@
 //! Why a pod cannot be protected, in words for whoever created it.
 
-use globus_auth_crds::{CONTAINER, INJECT_ENABLED, INJECT_LABEL, PROXY_ANNOTATION};
+use globus_auth_crds::{
+    CONTAINER, INJECT_ENABLED, INJECT_LABEL, ON_BEHALF_OF_ANNOTATION, PROXY_ANNOTATION,
+};
 
 /// A pod that asks for the sidecar and cannot have it. It is not created.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -64,6 +66,16 @@ pub enum Refusal {
         /// The pod's namespace.
         namespace: String,
     },
+    /// The pod is to act for a user, and does not say for whom.
+    #[error(
+        "GlobusAuthProxy {proxy:?} gives this pod tokens in files that act for a user; name the user by their \
+         subject (/oauth2/connections shows it) in the annotation {annotation} of the pod",
+        annotation = ON_BEHALF_OF_ANNOTATION
+    )]
+    NoUser {
+        /// The proxy.
+        proxy: String,
+    },
     /// Not a Linux pod.
     #[error("the sidecar runs on Linux only; remove the label {label}", label = INJECT_LABEL)]
     NotLinux,
@@ -80,6 +92,15 @@ pub enum Refusal {
         /// The proxy.
         proxy: String,
     },
+    /// Containers could read each other's memory.
+    #[error(
+        "the pod has shareProcessNamespace: true, with which a container that has the same user as the sidecar could \
+         read its memory; GlobusAuthProxy {proxy:?} gives it tokens in files, so remove shareProcessNamespace"
+    )]
+    SharedProcesses {
+        /// The proxy.
+        proxy: String,
+    },
     /// No container has the port.
     #[error(
         "no container has a port named {port:?}, which spec.upstream.port of GlobusAuthProxy {proxy:?} \
@@ -92,6 +113,28 @@ pub enum Refusal {
         declared: String,
         /// The proxy.
         proxy: String,
+    },
+    /// A file that only its owner may read needs an owner.
+    #[error(
+        "container {container:?} has no securityContext.runAsUser above 0; GlobusAuthProxy {proxy:?} gives it tokens in \
+         files that only one user may read, so set runAsUser of the container or of the pod"
+    )]
+    UnknownUser {
+        /// The container.
+        container: String,
+        /// The proxy.
+        proxy: String,
+    },
+    /// A container mounts what is the sidecar's alone.
+    #[error(
+        "container {container:?} mounts the volume {volume:?}, which is for the container that globus-auth adds alone; \
+         remove the mount"
+    )]
+    VolumeTaken {
+        /// The volume.
+        volume: String,
+        /// The container.
+        container: String,
     },
 }
 
@@ -106,9 +149,13 @@ impl Refusal {
             Self::Malformed { .. } => "malformed",
             Self::NamedProxyMissing { .. } => "named_proxy_missing",
             Self::NoProxy { .. } => "no_proxy",
+            Self::NoUser { .. } => "no_user",
             Self::NotLinux => "not_linux",
             Self::PortTaken { .. } => "port_taken",
+            Self::SharedProcesses { .. } => "shared_processes",
             Self::UnknownPort { .. } => "unknown_port",
+            Self::UnknownUser { .. } => "unknown_user",
+            Self::VolumeTaken { .. } => "volume_taken",
         }
     }
 }

@@ -30,6 +30,8 @@ pub async fn reads() -> anyhow::Result<String> {
         grant_type: GrantType::AuthorizationCode,
         header: Some("X-Token-Other".to_owned()),
         route: None,
+        file: None,
+        delegation: None,
     };
     let stage = Stage::setup()
         .vault(|_| vec![token])

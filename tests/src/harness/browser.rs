@@ -202,7 +202,7 @@ impl Browser {
         page.status.is_redirection() && to_callback(page.target())
     }
 
-    /// Logs in as `username`, and returns the page that was asked for.
+    /// Logs in as `username`, lets the workload use what it asks for, and returns the page that was asked for.
     ///
     /// # Panics
     /// If the login fails.
@@ -214,7 +214,12 @@ impl Browser {
             "refused: {page:?} {}",
             page.text()
         );
-        self.follow(&page).await
+        let page = self.follow(&page).await;
+        if page.url.path() != "/oauth2/consent" {
+            return page;
+        }
+        let allowed = self.press(&page, "Allow").await;
+        self.follow(&allowed).await
     }
 
     /// The value of a cookie of the site.

@@ -42,7 +42,8 @@ impl Form {
             })
         });
         Some(Self {
-            action: attribute(tag, "action")?,
+            // Without one, the form goes to the page's own address.
+            action: attribute(tag, "action").unwrap_or_default(),
             hidden: inputs.collect(),
             buttons: buttons.collect(),
         })

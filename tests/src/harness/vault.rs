@@ -13,7 +13,11 @@ use globus_auth_core::egress::Egress;
 use globus_auth_core::runtime::http_client::HttpClient;
 use globus_auth_core::runtime::tls_server::{self, ServedCertificate};
 use globus_auth_core::sidecar_config::{LogLevel, ProviderKind};
-use globus_auth_core::vault_api::{LOGINS, LoginRequest, LoginResponse, Refusal, audience};
+use globus_auth_core::vault_api::{
+    CONNECTIONS, CONSENT, ConnectionsRequest, ConnectionsResponse, ConsentRequest,
+    ConsentedService, LOGINS, LoginRequest, LoginResponse, Refusal, SESSIONS, SessionRequest,
+    SessionResponse, audience,
+};
 use globus_auth_core::vault_config::{
     Consumer, Issuer, Refresh, Rotation, VERSION, VaultConfig, VaultReference,
 };
@@ -77,6 +81,7 @@ pub fn config(issuer: &str, resource_servers: &[&str]) -> VaultConfig {
                 .map(|&name| name.to_owned())
                 .collect(),
             client_credentials: vec![],
+            delegation_days: None,
         }],
         egress: Egress {
             allowed: vec!["127.0.0.0/8".parse().expect("a network")],
@@ -269,7 +274,8 @@ impl Vault {
         }
     }
 
-    /// Logs in as a sidecar does, without one: the session that a browser would hold.
+    /// Logs in as a sidecar does, without one, and lets the workload use what came: the session that a browser
+    /// would hold.
     ///
     /// # Errors
     /// The status of a refusal.
@@ -316,9 +322,36 @@ impl Vault {
             nonce: nonce.into(),
         };
         let answer: Result<LoginResponse, _> = self.ask(pod, LOGINS, &request).await;
-        answer
-            .map(|answer| answer.session.expose_secret().to_owned())
-            .map_err(|(status, _)| status)
+        let answer = answer.map_err(|(status, _)| status)?;
+        let session = answer.session.expose_secret().to_owned();
+        if answer.needs_consent {
+            self.allow_all(pod, &session).await;
+        }
+        Ok(session)
+    }
+
+    /// Lets the workload use whatever the user of `session` has connected.
+    async fn allow_all(&self, pod: Pod, session: &str) {
+        let request = SessionRequest {
+            session: session.into(),
+        };
+        let opened: SessionResponse = self.ask(pod, SESSIONS, &request).await.expect("a handle");
+        let request = ConnectionsRequest {
+            handle: opened.handle.clone(),
+        };
+        let found: ConnectionsResponse = self
+            .ask(pod, CONNECTIONS, &request)
+            .await
+            .expect("connections");
+        let services = found.connections.into_iter().map(|one| ConsentedService {
+            resource_server: one.resource_server,
+            scopes: one.scopes,
+        });
+        let request = ConsentRequest {
+            handle: opened.handle,
+            services: services.collect(),
+        };
+        let () = self.ask(pod, CONSENT, &request).await.expect("a consent");
     }
 
     /// The id of its process.

@@ -47,6 +47,8 @@ fn token(name: &str, resource_server: &str, scope: &str) -> DeliveredToken {
         grant_type: GrantType::AuthorizationCode,
         header: None,
         route: None,
+        file: None,
+        delegation: None,
     }
 }
 
@@ -311,6 +313,7 @@ async fn a_handle_works_in_its_pod_only_and_a_session_in_its_workload_only() {
                 service_account: "other".to_owned(),
                 resource_servers: vec![OTHER_SERVICE.to_owned()],
                 client_credentials: vec![],
+                delegation_days: None,
             });
         })
         .start()
@@ -578,6 +581,7 @@ fn assert_outcome(
             assert_ne!(token.access_token.expose_secret(), first);
         }
         TokenAnswer::ReauthenticationRequired { .. } => assert!(is_lost, "{step} {grace:?}"),
+        TokenAnswer::ConsentRequired { .. } => panic!("the user has consented"),
     }
     // Nobody's blind second try has ended what came from the same login.
     let refused = stage
@@ -635,7 +639,9 @@ async fn the_replicas_of_one_that_died_lose_no_token_that_the_issuer_would_still
         }
         let tokens = answers.iter().filter_map(|answer| match answer {
             TokenAnswer::Token(token) => Some(token.access_token.expose_secret()),
-            TokenAnswer::ReauthenticationRequired { .. } => None,
+            TokenAnswer::ConsentRequired { .. } | TokenAnswer::ReauthenticationRequired { .. } => {
+                None
+            }
         });
         let tokens: std::collections::BTreeSet<&str> = tokens.collect();
         assert!(

@@ -264,6 +264,8 @@ async fn write(
     };
     let mut grant = Grant::given(owner, kind, &set, present.as_ref(), now)
         .map_err(|_no_randomness| ImportError::Randomness)?;
+    // Whoever brings it says for which workload.
+    grant.consented.clone_from(&grant.scopes);
     let access: Option<&SecretString> = Some(&row.access_token);
     grant.tokens = secrets
         .seal(&grant, row.refresh_token.as_ref(), access)

@@ -97,19 +97,35 @@ impl Store {
             .execute(&self.pool)
             .await
             .map_err(StoreError::Query)?;
+        let has_other = self
+            .has_session(&session.tenant, &session.user, now)
+            .await?;
+        Ok(!has_other)
+    }
+
+    /// Whether `user` is logged in at the workload `tenant`.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn has_session(
+        &self,
+        tenant: &str,
+        user: &User,
+        now: Moment,
+    ) -> Result<bool, StoreError> {
         let row = sqlx::query(
             "SELECT count(*) AS n FROM sessions WHERE tenant = $1 AND user_issuer = $2 \
              AND user_subject = $3 AND ends_at > $4",
         )
-        .bind(session.tenant.clone())
-        .bind(session.user.issuer.clone())
-        .bind(session.user.subject.clone())
+        .bind(tenant.to_owned())
+        .bind(user.issuer.clone())
+        .bind(user.subject.clone())
         .bind(milliseconds(now))
         .fetch_one(&self.pool)
         .await
         .map_err(StoreError::Query)?;
         let n: i64 = row.try_get("n").map_err(StoreError::Query)?;
-        Ok(n == 0)
+        Ok(n > 0)
     }
 
     /// Uses something up. Whether it had not been used before.

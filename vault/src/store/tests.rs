@@ -82,6 +82,7 @@ pub(crate) fn grant(tenant: &str, subject: &str, resource: &str) -> Grant {
         },
         kind: Kind::AuthorizationCode,
         scopes: vec!["a".to_owned(), "b".to_owned()],
+        consented: vec!["a".to_owned()],
         state: State::Active,
         reason: Some(Reason::InvalidGrant),
         requirements: SessionRequirements {

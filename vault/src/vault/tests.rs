@@ -114,7 +114,7 @@ impl World {
         };
         let issuer = &self.vault.refresher.issuers()[0];
         let now = self.vault.refresher.now();
-        let grant = self.vault.consented(issuer, owner.clone(), None, &set, now);
+        let grant = self.vault.granted(issuer, owner.clone(), None, &set, now);
         assert!(self.vault.store().insert(&grant.unwrap()).await.unwrap());
         owner
     }

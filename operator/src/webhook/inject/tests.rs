@@ -20,6 +20,7 @@ fn policy(port: Port) -> Policy {
         listen_port: 4180,
         resources: None,
         vault_audience: None,
+        files: None,
     }
 }
 
@@ -366,4 +367,102 @@ proptest! {
             prop_assert_eq!(plan(&once, &policy, &settings()).unwrap().patch, Patch::default());
         }
     }
+}
+
+fn for_a_job() -> Policy {
+    Policy {
+        vault_audience: Some("tokenvault.alcf.auth".to_owned()),
+        files: Some(super::super::policy::Files {
+            first: "alcf".to_owned(),
+            need_user: true,
+        }),
+        ..by_number()
+    }
+}
+
+/// A pod of user 1000 that acts for alice; its helper runs as somebody else.
+fn job() -> Value {
+    let mut pod = pod();
+    pod["metadata"]["annotations"] = json!({"globus-auth.dev/on-behalf-of": "alice"});
+    pod["spec"]["securityContext"] = json!({"runAsUser": 1000});
+    pod["spec"]["containers"][1]["securityContext"] = json!({"runAsUser": 1337});
+    pod
+}
+
+#[test]
+fn a_job_reads_files_that_the_sidecar_writes_as_its_user() {
+    let injected = inject(&job(), &for_a_job());
+    let sidecar = sidecar(&injected);
+    assert_eq!(sidecar["securityContext"]["runAsUser"], 1000);
+    assert_eq!(sidecar["startupProbe"]["httpGet"]["path"], "/startupz");
+    let args = sidecar["args"].as_array().unwrap();
+    assert!(
+        args.contains(&json!("--token-folder=/var/run/globus-auth/tokens")),
+        "{args:?}"
+    );
+    assert!(
+        args.contains(&json!("--on-behalf-of=$(ON_BEHALF_OF)")),
+        "{args:?}"
+    );
+    let mount = json!([{"name": "globus-auth-tokens", "mountPath": "/var/run/globus-auth/tokens", "readOnly": true}]);
+    let variable =
+        json!([{"name": "BEARER_TOKEN_FILE", "value": "/var/run/globus-auth/tokens/alcf"}]);
+    let containers = &injected["spec"]["containers"];
+    let migrate = &injected["spec"]["initContainers"][1];
+    for reader in [&containers[0], migrate] {
+        assert_eq!(
+            (&reader["volumeMounts"], &reader["env"]),
+            (&mount, &variable)
+        );
+    }
+    assert_eq!(
+        containers[1].get("volumeMounts"),
+        None,
+        "it could not read them"
+    );
+    let again = plan(&injected, &for_a_job(), &settings()).unwrap();
+    assert!(again.patch.is_empty(), "{}", again.patch);
+}
+
+#[test]
+fn a_job_that_says_where_it_looks_for_a_token_looks_there() {
+    let mut pod = job();
+    let own = json!([{"name": "BEARER_TOKEN_FILE", "value": "/elsewhere"}]);
+    pod["spec"]["containers"][0]["env"] = own.clone();
+    assert_eq!(
+        inject(&pod, &for_a_job())["spec"]["containers"][0]["env"],
+        own
+    );
+}
+
+#[rstest]
+#[case::nobody_named("/metadata/annotations", json!({}), "no_user")]
+#[case::an_empty_name("/metadata/annotations", json!({"globus-auth.dev/on-behalf-of": " "}), "no_user")]
+#[case::root("/spec/securityContext", json!({"runAsUser": 0}), "unknown_user")]
+#[case::a_user_of_the_image("/spec/securityContext", json!({}), "unknown_user")]
+#[case::shared_processes("/spec/shareProcessNamespace", json!(true), "shared_processes")]
+fn a_job_whose_files_others_could_read_is_refused(
+    #[case] pointer: &str,
+    #[case] value: Value,
+    #[case] category: &str,
+) {
+    let mut pod = job();
+    pod["spec"]["shareProcessNamespace"] = json!(false);
+    *pod.pointer_mut(pointer).unwrap() = value;
+    let refusal = plan(&pod, &for_a_job(), &settings()).unwrap_err();
+    assert_eq!(refusal.category(), category);
+}
+
+#[rstest]
+#[case("globus-auth-config")]
+#[case("globus-auth-identity")]
+#[case("globus-auth-vault")]
+fn a_container_that_mounts_what_is_the_sidecars_is_refused(
+    #[case] volume: &str,
+    #[values("containers", "initContainers")] list: &str,
+) {
+    let mut pod = pod();
+    pod["spec"][list][0]["volumeMounts"] = json!([{"name": volume, "mountPath": "/x"}]);
+    let refusal = plan(&pod, &by_name(), &settings()).unwrap_err();
+    assert_eq!(refusal.category(), "volume_taken");
 }

@@ -1,0 +1,21 @@
+-- What of the scopes the user has let the workload use. What was there before was in use.
+ALTER TABLE grants ADD COLUMN consented TEXT NOT NULL DEFAULT '';
+UPDATE grants SET consented = scopes;
+
+-- Who may act for whom while they are away: the pods of a ServiceAccount (delegate), with what the user consented
+-- to at a workload (tenant), as far as it is among these scopes. Times are milliseconds since 1970.
+CREATE TABLE delegations (
+  delegate     TEXT NOT NULL,
+  tenant       TEXT NOT NULL,
+  user_issuer  TEXT NOT NULL,
+  user_subject TEXT NOT NULL,
+  resource     TEXT NOT NULL,
+  scopes       TEXT NOT NULL,
+  ends_at      INTEGER NOT NULL,
+  -- When it was last noted that it is used.
+  used_at      INTEGER NOT NULL,
+  PRIMARY KEY (delegate, user_subject, user_issuer, resource, tenant)
+) STRICT;
+
+CREATE INDEX delegations_user ON delegations (tenant, user_issuer, user_subject);
+CREATE INDEX delegations_ends ON delegations (ends_at);
