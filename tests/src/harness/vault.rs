@@ -274,8 +274,7 @@ impl Vault {
         }
     }
 
-    /// Logs in as a sidecar does, without one, and lets the workload use what came: the session that a browser
-    /// would hold.
+    /// Logs in as a sidecar does, without one: the session that a browser would hold.
     ///
     /// # Errors
     /// The status of a refusal.
@@ -323,15 +322,14 @@ impl Vault {
         };
         let answer: Result<LoginResponse, _> = self.ask(pod, LOGINS, &request).await;
         let answer = answer.map_err(|(status, _)| status)?;
-        let session = answer.session.expose_secret().to_owned();
-        if answer.needs_consent {
-            self.allow_all(pod, &session).await;
-        }
-        Ok(session)
+        Ok(answer.session.expose_secret().to_owned())
     }
 
-    /// Lets the workload use whatever the user of `session` has connected.
-    async fn allow_all(&self, pod: Pod, session: &str) {
+    /// Lets the workload use whatever the user of `session` has connected, as they would on the page.
+    ///
+    /// # Panics
+    /// If it is none of the workload's.
+    pub async fn allow_all(&self, pod: Pod, session: &str) {
         let request = SessionRequest {
             session: session.into(),
         };

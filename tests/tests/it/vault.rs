@@ -1,5 +1,8 @@
 //! Users' tokens: from a login, through the vault, to the workload.
 
+mod consent;
+mod delegation;
+
 use std::fmt::Write as _;
 
 use globus_auth_core::sidecar_config::{DeliveredToken, GrantType, TokenRoute};
@@ -14,10 +17,10 @@ use globus_auth_tests::globus::Revocation;
 use globus_auth_tests::globus::config::{ResourceServer, Scope};
 use globus_auth_tests::harness::secrets::Secrets;
 use globus_auth_tests::harness::sidecar::{CLIENT_ID, EXTERNAL_URL};
-use globus_auth_tests::harness::stage::{ALICE, CAROL, OTHER_SCOPE, OTHER_SERVICE};
+use globus_auth_tests::harness::stage::{ALICE, CAROL, MALLORY, OTHER_SCOPE, OTHER_SERVICE};
 use globus_auth_tests::harness::vault::{POD, Pod, key, keyring};
 use globus_auth_tests::harness::wire::Wire;
-use globus_auth_tests::harness::{Browser, Setup, Stage, eventually, postgresql};
+use globus_auth_tests::harness::{Browser, Page, Setup, Stage, eventually, postgresql};
 use http::StatusCode;
 use rstest::rstest;
 use secrecy::ExposeSecret;
@@ -152,8 +155,15 @@ async fn token_for(
     stage.vault().ask(pod, TOKENS, &request).await
 }
 
-/// Logs in at the vault as a sidecar does, without one: the session that a browser would hold.
+/// Logs in at the vault as a sidecar does, without one, and lets the workload use what came: the session that a
+/// browser would hold.
 async fn log_in(stage: &Stage, pod: Pod, username: &str) -> Result<String, StatusCode> {
+    let session = log_in_only(stage, pod, username).await?;
+    stage.vault().allow_all(pod, &session).await;
+    Ok(session)
+}
+
+async fn log_in_only(stage: &Stage, pod: Pod, username: &str) -> Result<String, StatusCode> {
     let scope = format!("openid email {OTHER_SCOPE} {FLOWS_SCOPE}");
     let vault = stage.vault();
     vault.log_in(stage.globus(), pod, username, &scope).await
