@@ -18,6 +18,7 @@
 
 mod browser;
 mod cluster;
+mod delegation;
 mod workload;
 
 mod access;

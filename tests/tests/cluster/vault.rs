@@ -20,8 +20,8 @@ use crate::workload::{
     deployment, echo, echo_pod, proxy_of, python, send,
 };
 
-const SERVER: &str = "transfer.api.globus.org";
-const SCOPE: &str = "urn:globus:auth:scope:transfer.api.globus.org:all";
+pub(crate) const SERVER: &str = "transfer.api.globus.org";
+pub(crate) const SCOPE: &str = "urn:globus:auth:scope:transfer.api.globus.org:all";
 const FLOWS: &str = "flows.globus.org";
 const FLOWS_SCOPE: &str =
     "https://auth.globus.org/scopes/eec9b274-0c81-4334-bdc2-54e90e689b9a/run_status";
@@ -30,13 +30,16 @@ const COMPUTE_SCOPE: &str =
     "https://auth.globus.org/scopes/facd7ccc-c5f4-42aa-916b-a0e270e2c2a9/all";
 
 /// A pod with a volume takes its time.
-const PATIENCE: Duration = Duration::from_mins(2);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
+
+/// The page on which a workload asks for its user's consent.
+pub(crate) const ASKS: &str = "May it use these services as you?";
 
 /// A volume for the vault, where the cluster makes none by itself: ours does not.
-struct Volume(Option<std::path::PathBuf>);
+pub(crate) struct Volume(Option<std::path::PathBuf>);
 
 impl Volume {
-    fn new(namespace: &Namespace) -> Self {
+    pub(crate) fn new(namespace: &Namespace) -> Self {
         use std::os::unix::fs::PermissionsExt;
         let is_ours = variable("KUBECONFIG")
             .is_none_or(|path| path.ends_with("target/kubernetes/kubeconfig"));
@@ -83,7 +86,7 @@ fn vault(namespace: &Namespace) -> String {
 }
 
 /// A vault with these consumers, in YAML's flow style.
-fn vault_for(namespace: &Namespace, consumers: &str) -> String {
+pub(crate) fn vault_for(namespace: &Namespace, consumers: &str) -> String {
     format!(
         r"
 apiVersion: globus-auth.dev/v1alpha1
@@ -100,7 +103,7 @@ spec:
     )
 }
 
-fn ready(namespace: &Namespace) -> Result<(), String> {
+pub(crate) fn ready(namespace: &Namespace) -> Result<(), String> {
     let vault = namespace.get("tokenvault/tokens");
     let conditions = vault["status"]["conditions"]
         .as_array()
@@ -128,7 +131,7 @@ fn token_in(page: &str) -> String {
 
 /// Nobody who may look at the namespace, at logs or at metrics sees a token that was ever given out, the
 /// client's secret, or the vault's key.
-async fn assert_nothing_is_shown(namespace: &Namespace, scene: &Scene) {
+pub(crate) async fn assert_nothing_is_shown(namespace: &Namespace, scene: &Scene) {
     let secrets = Secrets::default();
     let issued = issued(scene).await;
     assert!(issued.iter().any(|issued| issued.is_refresh_token));
@@ -195,7 +198,7 @@ async fn assert_nothing_is_shown(namespace: &Namespace, scene: &Scene) {
 }
 
 /// Every token that the provider has given out.
-async fn issued(scene: &Scene) -> Vec<Issued> {
+pub(crate) async fn issued(scene: &Scene) -> Vec<Issued> {
     let url = format!("{}/_emulator/tokens", scene.provider.url());
     let answer = send(Method::GET, &url, &[], String::new()).await;
     serde_json::from_str(&answer.body).unwrap()
@@ -257,6 +260,13 @@ async fn a_workload_gets_its_users_token_also_after_the_vault_was_replaced() {
     let browser = Browser::start().await;
     browser.open(&scene.app.url()).await;
     browser.press(ALICE).await;
+    let page = browser.await_text(ASKS).await;
+    assert!(
+        page.contains(ALICE) && page.contains("app") && page.contains(SCOPE),
+        "{page}"
+    );
+    browser.screenshot("consent").await;
+    browser.press("Allow").await;
     let token = token_in(&browser.await_text("x-token-transfer").await);
     browser
         .open(&format!("{}/oauth2/connections", scene.app.url()))
@@ -423,6 +433,8 @@ async fn each_workload_gets_exactly_the_tokens_of_its_users_for_its_services() {
             // Whoever is logged in at the provider is asked for what this workload wants beside.
             let is_known = browser.text().await.contains("You are logged in");
             browser.press(if is_known { "Allow" } else { user }).await;
+            browser.await_text(ASKS).await;
+            browser.press("Allow").await;
             let page = browser.await_text("x-token-flows").await;
             let issued = issued(&scene).await;
             let got = tokens_in(&page);
@@ -607,6 +619,8 @@ async fn the_notebook_asks_as_its_user_and_the_job_as_the_client() {
     let browser = Browser::start().await;
     browser.open(&scene.app.url()).await;
     browser.press(ALICE).await;
+    browser.await_text(ASKS).await;
+    browser.press("Allow").await;
     browser
         .await_text(&format!("You are {ALICE}, by the token"))
         .await;
