@@ -5,6 +5,8 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::egress::Egress;
+use crate::email::Email;
+use crate::identity::EmailVerification;
 use crate::sidecar_config::{BadConfig, LogLevel, ProviderKind, parse};
 use crate::url::Issuer as IssuerUrl;
 
@@ -25,6 +27,9 @@ pub struct VaultConfig {
     pub issuers: Vec<Issuer>,
     /// Who may ask for what. Empty: nobody.
     pub consumers: Vec<Consumer>,
+    /// Who may see and take back what users consented to; none, nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admins: Option<Admins>,
     /// Which internal networks issuers may be in.
     #[serde(default)]
     pub egress: Egress,
@@ -95,6 +100,24 @@ pub struct Consumer {
     /// For how many days at most users may let them act while they are away; none, not at all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delegation_days: Option<u32>,
+}
+
+/// Who may see and take back what users consented to.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Admins {
+    /// The issuer of the JWTs with which they come.
+    pub issuer: IssuerUrl,
+    /// `aud` of those JWTs: no client of [`VaultConfig::issuers`], whose tokens proxies see.
+    pub audience: String,
+    /// Whether an address counts that is not said to be verified.
+    pub email_verification: EmailVerification,
+    /// Their addresses.
+    pub emails: Vec<Email>,
+    /// Their groups.
+    pub groups: Vec<String>,
+    /// The claim that lists groups.
+    pub groups_claim: String,
 }
 
 /// When tokens are refreshed.

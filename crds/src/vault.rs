@@ -83,6 +83,11 @@ pub struct TokenVaultSpec {
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub consumers: Vec<Consumer>,
 
+    /// Who may see which grants there are, take them back, upload tokens and read the audit log, over the API below
+    /// `/v1/admin` of the vault. Nobody sees a refresh token, and nobody reads an access token there. Default: nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admins: Option<Admins>,
+
     /// When tokens are refreshed, and how hard issuers are pressed.
     #[serde(default)]
     pub refresh: Refresh,
@@ -233,6 +238,42 @@ pub struct Consumer {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 365))]
     pub delegation_days: Option<i32>,
+}
+
+/// Administrators: they come with a JWT of an issuer, given out within the last hour.
+#[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[x_kube(
+    validation = Rule::new("has(self.emails) || has(self.groups)")
+        .message("admins needs emails, groups, or both")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct Admins {
+    /// The issuer of the JWTs. Default: that of the first of `issuers`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 9, max = 512))]
+    pub issuer: Option<String>,
+    /// Their `aud`: a client for administrators, such as that of a command-line tool. It must be none of the clients
+    /// of `issuers`, because whoever runs a proxy sees tokens for those.
+    #[schemars(length(min = 1, max = 255))]
+    pub audience: String,
+    /// The addresses of administrators. With an issuer other than Globus they must be verified.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 256), inner(length(min = 3, max = 254)))]
+    #[schemars(extend("x-kubernetes-list-type" = "set"))]
+    pub emails: Vec<String>,
+    /// Groups of administrators.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 255)))]
+    #[schemars(extend("x-kubernetes-list-type" = "set"))]
+    pub groups: Vec<String>,
+    /// The claim of the JWT that lists groups. Default: `groups`.
+    #[serde(default = "groups")]
+    #[schemars(length(min = 1, max = 128))]
+    pub groups_claim: String,
+}
+
+fn groups() -> String {
+    "groups".to_owned()
 }
 
 /// When tokens are refreshed, and how hard issuers are pressed.

@@ -9,11 +9,12 @@
 //! | `endpoint`, `refresher` | who asks it |
 //! | `store` | where grants, sessions and the audit log lie |
 //! | `import` | taking over what others keep in files |
-//! | `caller`, `app`, `vault`, `ready` | who asks, what they ask, what they get |
+//! | `caller`, `app`, `admin`, `vault`, `ready` | who asks, what they ask, what they get |
 //! | `reporter`, `metrics` | how it is |
 //! | `run`, `commands`, `args` | the program around it |
 //! | `failpoint` | where tests let the process die |
 
+pub mod admin;
 pub mod answer;
 pub mod app;
 mod args;

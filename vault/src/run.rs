@@ -9,7 +9,7 @@ use anyhow::Context;
 use axum::routing::get;
 use axum::{Json, Router};
 use globus_auth_core::clock::SystemClock;
-use globus_auth_core::runtime::admin;
+use globus_auth_core::runtime::admin as admin_listener;
 use globus_auth_core::runtime::http_client::HttpClient;
 use globus_auth_core::runtime::key_source::KeySource;
 use globus_auth_core::runtime::telemetry::Chain;
@@ -23,6 +23,7 @@ use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
 use zeroize::Zeroizing;
 
+use crate::admin::{self, AdminApp, Admins};
 use crate::app::{self, App};
 use crate::args::{Args, Command};
 use crate::bulkhead::Limits;
@@ -88,6 +89,8 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     let key_sources = key_sources.map(|issuer| KeySource::new(issuer.issuer.clone(), http.clone()));
     let key_sources = key_sources.collect();
     let reviewer = reviewer(&args, &config).await?;
+    let admins = config.admins.clone();
+    let admins = admins.map(|admins| Admins::new(admins, http.clone(), Arc::new(SystemClock)));
     let vault = Vault::new(config, Arc::clone(&refresher), key_sources, metrics.clone());
     let vault = Arc::new(vault);
     tokio::spawn(Arc::clone(&vault).tidy_for_ever());
@@ -99,14 +102,19 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     served.set(certificate_in(&args.certificate).await?);
     tokio::spawn(follow_certificate(args.certificate, Arc::clone(&served)));
     let listener = bind(args.listen_port).await?;
-    let admin_listener = bind(args.admin_port).await?;
+    let health_listener = bind(args.admin_port).await?;
     tracing::info!(
         address = %listener.local_addr()?,
-        admin.address = %admin_listener.local_addr()?,
+        admin.address = %health_listener.local_addr()?,
         "serving"
     );
-    tokio::spawn(axum::serve(admin_listener, admin(reporter, &metrics)).into_future());
+    tokio::spawn(axum::serve(health_listener, health(reporter, &metrics)).into_future());
+    let admin_app = AdminApp {
+        vault: Arc::clone(&vault),
+        admins,
+    };
     let app = app::router(Arc::new(App { vault, reviewer }));
+    let app = app.merge(admin::router(Arc::new(admin_app)));
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     tls_server::serve(listener, app, served, provider, stop)
         .await
@@ -115,8 +123,8 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn admin(reporter: Arc<Reporter>, metrics: &Metrics) -> Router {
-    admin::router(Arc::clone(&reporter), metrics.registry()).route(
+fn health(reporter: Arc<Reporter>, metrics: &Metrics) -> Router {
+    admin_listener::router(Arc::clone(&reporter), metrics.registry()).route(
         vault_status::PATH,
         get(async move || Json(VaultStatus::clone(&reporter.status()))),
     )

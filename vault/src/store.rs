@@ -294,6 +294,31 @@ impl Store {
         rows.iter().map(read).collect()
     }
 
+    /// Up to `limit` grants after the id `after`, in the order of their ids: those that `filter` names.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn list(
+        &self,
+        filter: &Filter,
+        after: &str,
+        limit: u32,
+    ) -> Result<Vec<Grant>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT * FROM grants WHERE id > $1 AND (tenant = $2 OR $2 = '') AND (user_subject = $3 OR $3 = '') \
+             AND (resource = $4 OR $4 = '') ORDER BY id LIMIT $5",
+        )
+        .bind(after.to_owned())
+        .bind(filter.tenant.clone())
+        .bind(filter.subject.clone())
+        .bind(filter.resource.clone())
+        .bind(i64::from(limit))
+        .fetch_all(&self.pool)
+        .await
+        .map_err(StoreError::Query)?;
+        rows.iter().map(read).collect()
+    }
+
     /// Removes version `version` of a grant. Whether it was still there.
     ///
     /// # Errors
@@ -358,6 +383,17 @@ impl Store {
             })
             .collect()
     }
+}
+
+/// Which grants to list. An empty member names all.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// The workload.
+    pub tenant: String,
+    /// `sub` of the user.
+    pub subject: String,
+    /// The resource server.
+    pub resource: String,
 }
 
 /// The columns of [`INSERT`] and [`REPLACE`], in their order.

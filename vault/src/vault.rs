@@ -1,5 +1,6 @@
 //! What the vault does for its callers.
 
+pub mod admin;
 mod consent;
 mod delegations;
 

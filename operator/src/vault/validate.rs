@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 
 use globus_auth_core::egress::Egress;
+use globus_auth_core::email::NotAnEmail;
+use globus_auth_core::identity::EmailVerification;
 use globus_auth_core::sidecar_config::LogLevel;
 use globus_auth_core::url::{BadUrl, Issuer as IssuerUrl};
 use globus_auth_core::vault_config::{
-    Consumer, Issuer, Refresh, Rotation, VERSION, VaultConfig, VaultReference,
+    Admins, Consumer, Issuer, Refresh, Rotation, VERSION, VaultConfig, VaultReference,
 };
 use globus_auth_crds::TokenVault;
 use globus_auth_crds::conditions::{reasons, types};
@@ -46,6 +48,11 @@ pub fn validate(
     let allowed: Vec<IpNet> = allowed
         .filter_map(|text| network(text).map_err(|problem| problems.push(problem)).ok())
         .collect();
+    let admins = vault.spec.admins.as_ref();
+    let admins = admins.and_then(|admins| {
+        let admins = self::admins(admins, &issuers);
+        admins.map_err(|problem| problems.push(problem)).ok()
+    });
     if !problems.is_empty() {
         return Err(problems);
     }
@@ -59,6 +66,7 @@ pub fn validate(
         },
         issuers,
         consumers: vault.spec.consumers.iter().map(consumer).collect(),
+        admins,
         egress: Egress { allowed },
         refresh: Refresh {
             keep_alive_seconds: seconds(refresh.keep_alive_days),
@@ -156,6 +164,44 @@ fn rotation(issuer: &spec::Issuer) -> Rotation {
     }
 }
 
+fn admins(admins: &spec::Admins, issuers: &[Issuer]) -> Result<Admins, Problem> {
+    let issuer = match &admins.issuer {
+        Some(text) => text
+            .parse()
+            .map_err(|error: BadUrl| invalid(format!("spec.admins: issuer {text:?} {error}")))?,
+        // With none, there is another problem already.
+        None => issuers
+            .first()
+            .map_or_else(IssuerUrl::globus, |first| first.issuer.clone()),
+    };
+    let audience = &admins.audience;
+    if issuers.iter().any(|one| one.client_id == *audience) {
+        return Err(invalid(format!(
+            "spec.admins: audience {audience:?} is a client of spec.issuers, and whoever runs a proxy sees tokens for \
+             it; use a client for administrators alone"
+        )));
+    }
+    let emails = admins.emails.iter().map(|text| {
+        text.parse().map_err(|error: NotAnEmail| {
+            invalid(format!(
+                "spec.admins: {text:?} is no e-mail address: {error}"
+            ))
+        })
+    });
+    Ok(Admins {
+        email_verification: if issuer.as_str() == IssuerUrl::globus().as_str() {
+            EmailVerification::IfPresent
+        } else {
+            EmailVerification::Required
+        },
+        issuer,
+        audience: audience.clone(),
+        emails: emails.collect::<Result<_, _>>()?,
+        groups: admins.groups.clone(),
+        groups_claim: admins.groups_claim.clone(),
+    })
+}
+
 fn consumer(consumer: &spec::Consumer) -> Consumer {
     Consumer {
         namespace: consumer.namespace.clone(),
@@ -237,6 +283,38 @@ mod tests {
         }
         let config = validate(&vault(&json!([issuer])), &secrets()).unwrap();
         assert_eq!(config.issuers[0].rotation, expected);
+    }
+
+    fn with_admins(admins: Value) -> Result<Option<Admins>, String> {
+        let mut vault = vault(&json!([globus("client")]));
+        vault.spec.admins = Some(serde_json::from_value(admins).unwrap());
+        match validate(&vault, &secrets()) {
+            Ok(config) => Ok(config.admins),
+            Err(problems) => Err(problems[0].message.clone()),
+        }
+    }
+
+    #[test]
+    fn administrators_come_from_the_first_issuer_unless_another_is_named() {
+        let admins = with_admins(json!({"audience": "admins", "emails": ["root@example.org"]}));
+        let admins = admins.unwrap().unwrap();
+        assert_eq!(admins.issuer, IssuerUrl::globus());
+        assert_eq!(admins.email_verification, EmailVerification::IfPresent);
+        assert_eq!(admins.groups_claim, "groups");
+        let other =
+            json!({"audience": "admins", "issuer": "https://idp.example.org", "groups": ["g"]});
+        let admins = with_admins(other).unwrap().unwrap();
+        assert_eq!(admins.issuer.as_str(), "https://idp.example.org");
+        assert_eq!(admins.email_verification, EmailVerification::Required);
+    }
+
+    #[rstest]
+    #[case::tokens_that_proxies_see(json!({"audience": "id", "groups": ["g"]}), "whoever runs a proxy")]
+    #[case::no_address(json!({"audience": "admins", "emails": ["root"]}), "is no e-mail address")]
+    #[case::no_issuer(json!({"audience": "admins", "issuer": "idp", "groups": ["g"]}), "issuer \"idp\"")]
+    fn administrators_who_could_be_others_are_refused(#[case] admins: Value, #[case] said: &str) {
+        let message = with_admins(admins).unwrap_err();
+        assert!(message.contains(said), "{message}");
     }
 
     #[rstest]

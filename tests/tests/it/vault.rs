@@ -1,5 +1,6 @@
 //! Users' tokens: from a login, through the vault, to the workload.
 
+mod admin;
 mod consent;
 mod delegation;
 

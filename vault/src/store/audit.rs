@@ -15,7 +15,7 @@ pub struct Entry {
     pub at: u64,
     /// What was done: `login`, `revoke`, `refuse`, ….
     pub action: String,
-    /// Who did it: a workload, or `vault`.
+    /// Who did it: a workload, `admin:` and the subject of an administrator, or `vault`.
     pub actor: String,
     /// The pod that it came from, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -55,6 +55,26 @@ impl Store {
             }
         }
         Err(StoreError::Busy)
+    }
+
+    /// Up to `limit` entries after the number `after`, with their numbers.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn entries(&self, after: i64, limit: u32) -> Result<Vec<(i64, Entry)>, StoreError> {
+        let rows = sqlx::query("SELECT seq, entry FROM audit WHERE seq > $1 ORDER BY seq LIMIT $2")
+            .bind(after)
+            .bind(i64::from(limit))
+            .fetch_all(&self.pool)
+            .await
+            .map_err(StoreError::Query)?;
+        rows.iter()
+            .map(|row| {
+                let text: String = row.try_get("entry").map_err(StoreError::Query)?;
+                let entry = serde_json::from_str(&text).map_err(|_text| StoreError::Corrupt)?;
+                Ok((row.try_get("seq").map_err(StoreError::Query)?, entry))
+            })
+            .collect()
     }
 
     /// Follows the chain from its beginning. The number of entries, or that of the first that does not
