@@ -189,6 +189,9 @@ pub struct Token {
     pub expires_in: u64,
     /// What it allows.
     pub scopes: Vec<String>,
+    /// If the issuer soon wants the user to log in again: in how many seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_ends_in: Option<u64>,
 }
 
 impl Token {
@@ -232,6 +235,9 @@ pub struct Connection {
     /// Whether the user has not let this workload use it yet: until then it does not.
     #[serde(default)]
     pub needs_consent: bool,
+    /// If the issuer soon wants the user to log in again: when, seconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_ends_at: Option<u64>,
     /// Who may act for the user while they are away.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub delegations: Vec<Delegation>,

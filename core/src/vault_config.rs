@@ -1,6 +1,8 @@
 //! The contract between operator and vault: the configuration of one vault, as the operator writes it
 //! into a Secret.
 
+use std::time::Duration;
+
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -68,6 +70,17 @@ pub struct Issuer {
     pub rotation: Rotation,
     /// Requests per second that it is asked at most.
     pub requests_per_second: u32,
+    /// For so many seconds after a login the issuer refreshes what came with it; none, for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_seconds: Option<u64>,
+}
+
+impl Issuer {
+    /// Before the end of a session policy, users are told for so long: a tenth of it.
+    pub fn warning(&self) -> Option<Duration> {
+        self.session_seconds
+            .map(|seconds| Duration::from_secs(seconds / 10))
+    }
 }
 
 /// What an issuer does with a refresh token that was redeemed.

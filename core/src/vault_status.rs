@@ -18,6 +18,9 @@ pub struct VaultStatus {
     pub keyring: Keyring,
     /// Grants by state, in the database that all replicas share.
     pub grants: BTreeMap<String, u64>,
+    /// Grants whose users must soon log in again, because a session policy ends.
+    #[serde(default)]
+    pub ending: u64,
     /// Issuers that do not answer now, by the names that they have in the resource.
     pub unreachable_issuers: Vec<String>,
 }

@@ -16,6 +16,8 @@ pub mod types {
     pub const KEYRING_HEALTHY: &str = "KeyringHealthy";
     /// Of a vault: its database answers.
     pub const STORAGE_READY: &str = "StorageReady";
+    /// Of a vault: no grant needs its user.
+    pub const GRANTS_HEALTHY: &str = "GrantsHealthy";
     /// Of a vault: its issuers answer.
     pub const ISSUERS_REACHABLE: &str = "IssuersReachable";
     /// The vault of `vaultRef` serves, and the proxy may use it.
@@ -61,6 +63,8 @@ pub mod reasons {
     pub const NOT_REPORTED: &str = "NotReported";
     /// Pods that the selector matches have no sidecar.
     pub const PODS_NOT_INJECTED: &str = "PodsNotInjected";
+    /// Grants work again, or will go on, only after a login of their users.
+    pub const USERS_NEEDED: &str = "UsersNeeded";
     /// An issuer does not answer now.
     pub const ISSUER_UNREACHABLE: &str = "IssuerUnreachable";
     /// The database of a vault does not answer.

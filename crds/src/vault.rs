@@ -203,6 +203,13 @@ pub struct Issuer {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 86_400))]
     pub rotation_grace_seconds: Option<i32>,
+    /// The session policy of the services, if they have one: so many days after a login they want another (30 at
+    /// ALCF). In the last tenth of them users see it at `/oauth2/connections`, workloads get the header
+    /// `X-Globus-Auth-Session-Ends-In` (seconds), and the condition `GrantsHealthy` tells how many it concerns.
+    /// Default: none is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 3650))]
+    pub session_days: Option<i32>,
 }
 
 /// Workloads, and the services for which they may have tokens.
@@ -373,7 +380,7 @@ pub struct TokenVaultStatus {
     /// How many grants there are, by state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grants: Option<GrantCounts>,
-    /// Ready, ConfigValid, CredentialsResolved, KeyringHealthy, Available, StorageReady and
+    /// Ready, ConfigValid, CredentialsResolved, KeyringHealthy, Available, StorageReady, GrantsHealthy and
     /// IssuersReachable.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]

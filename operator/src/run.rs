@@ -179,6 +179,7 @@ impl Replica {
             metrics: self.metrics.clone(),
             settings: sidecar(args),
             clock: Arc::new(SystemClock),
+            events: self.events.clone(),
             http: HttpClient::with_system_roots().context("failed to make an HTTP client")?,
         };
         let context = reconcile::Context {

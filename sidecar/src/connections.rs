@@ -285,6 +285,14 @@ fn state(connection: &Connection, now: UnixSeconds) -> String {
         return "Not used until you allow it".to_owned();
     }
     let left = UnixSeconds(connection.expires_at).since(now);
+    if let (Some(ends_at), "active" | "degraded") = (connection.session_ends_at, &*connection.state)
+    {
+        let left = UnixSeconds(ends_at).since(now);
+        return format!(
+            "Connected for another {}; sign in again to go on",
+            words(left)
+        );
+    }
     match (connection.state.as_str(), connection.is_renewed) {
         ("needs_reauthentication", _) if left.is_zero() => {
             "Needs you: sign in again to reconnect it".to_owned()
@@ -369,9 +377,19 @@ mod tests {
             expires_at: 1000 + left,
             is_renewed,
             needs_consent: false,
+            session_ends_at: None,
             delegations: vec![],
         };
         assert_eq!(state(&connection, UnixSeconds(1000)), expected);
+        let ending = Connection {
+            session_ends_at: Some(1000 + 3 * 86_400),
+            state: "active".to_owned(),
+            ..connection.clone()
+        };
+        assert_eq!(
+            state(&ending, UnixSeconds(1000)),
+            "Connected for another 3 days; sign in again to go on"
+        );
         let unasked = Connection {
             needs_consent: true,
             ..connection

@@ -26,7 +26,7 @@ use tokio::net::TcpListener;
 use crate::app::App;
 use crate::headers;
 use crate::live::Live;
-use crate::vault::{Delivered, Vault, VaultError};
+use crate::vault::{Delivered, Vault, VaultError, warn};
 
 /// Serves the workload on loopback.
 ///
@@ -85,21 +85,21 @@ impl Outbound {
             .await
             .map_err(Refusal::Upstream)?;
         let Some(again) = again.filter(|_| response.status() == StatusCode::UNAUTHORIZED) else {
-            return Ok(passed_on(response));
+            return Ok(passed_on(response, &token));
         };
         // The token was taken back, or is not what it seems: one that is new, once.
         match vault.token(holder, index, Some(&token)).await {
             Ok(renewed) => {
                 let request = outgoing(&renewed, Body::from(again))?;
                 let response = origin.send(request).await.map_err(Refusal::Upstream)?;
-                Ok(passed_on(response))
+                Ok(passed_on(response, &renewed))
             }
             Err(VaultError::Reauthenticate(requirements)) => {
                 Err(Refusal::Vault(VaultError::Reauthenticate(requirements)))
             }
             Err(error) => {
                 tracing::warn!(error = %Chain(&error), "no other token could be got");
-                Ok(passed_on(response))
+                Ok(passed_on(response, &token))
             }
         }
     }
@@ -218,8 +218,9 @@ fn outgoing(
     Ok(request)
 }
 
-fn passed_on(mut response: Response<Body>) -> Response<Body> {
+fn passed_on(mut response: Response<Body>, token: &Delivered) -> Response<Body> {
     headers::remove_hop_by_hop(response.headers_mut());
+    warn(response.headers_mut(), token.session_ends_in);
     response
 }
 

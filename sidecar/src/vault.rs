@@ -94,6 +94,8 @@ pub(crate) struct Delivered {
     pub(crate) bearer: HeaderValue,
     fingerprint: String,
     good_until: Instant,
+    /// If the user must soon log in again: in how many seconds.
+    pub(crate) session_ends_in: Option<u64>,
 }
 
 impl std::fmt::Debug for Delivered {
@@ -353,7 +355,7 @@ impl Vault {
             self.ask(OWN_TOKENS, &request).await?
         };
         let token = token_of(answer)?;
-        delivered(&token.access_token, token.lifetime())
+        delivered(&token)
     }
 
     async fn ask_for_user(
@@ -412,18 +414,23 @@ impl Vault {
         {
             headers.insert(PASS, pass);
         }
+        let mut ends_in = None;
         for (index, delivery) in self.deliveries.iter().enumerate() {
             let Some(name) = &delivery.header else {
                 continue;
             };
             match self.token(delivery.holder(session.id), index, None).await {
-                Ok(token) => drop(headers.insert(name.clone(), token.bare.clone())),
+                Ok(token) => {
+                    headers.insert(name.clone(), token.bare.clone());
+                    ends_in = ends_in.into_iter().chain(token.session_ends_in).min();
+                }
                 Err(error) => {
                     let token = &delivery.token.name;
                     tracing::warn!(error = %Chain(&error), token, "a request goes on without a token");
                 }
             }
         }
+        warn(headers, ends_in);
     }
 
     /// Whose pass this is.
@@ -487,6 +494,16 @@ fn delivery(token: &DeliveredToken) -> Result<Delivery, BadVault> {
     })
 }
 
+/// Says that a user must soon log in again.
+pub(crate) fn warn(headers: &mut HeaderMap, session_ends_in: Option<u64>) {
+    if let Some(seconds) = session_ends_in {
+        headers.insert(SESSION_ENDS_IN, seconds.into());
+    }
+}
+
+/// In how many seconds the issuer wants the user to log in again.
+const SESSION_ENDS_IN: HeaderName = HeaderName::from_static("x-globus-auth-session-ends-in");
+
 fn token_of(answer: TokenAnswer) -> Result<Token, VaultError> {
     match answer {
         TokenAnswer::Token(token) => Ok(token),
@@ -501,19 +518,21 @@ fn token_of(answer: TokenAnswer) -> Result<Token, VaultError> {
     }
 }
 
-fn delivered(token: &SecretString, lifetime: Duration) -> Result<Arc<Delivered>, VaultError> {
+fn delivered(token: &Token) -> Result<Arc<Delivered>, VaultError> {
     let value = |text: &str| {
         let mut value = HeaderValue::from_str(text).map_err(|_bytes| VaultError::Answer)?;
         value.set_sensitive(true);
         Ok(value)
     };
     // The vault knows when a token is near its end; it is asked again soon.
-    let kept = lifetime.min(LONGEST_KEPT);
+    let kept = token.lifetime().min(LONGEST_KEPT);
+    let secret = &token.access_token;
     Ok(Arc::new(Delivered {
-        bare: value(token.expose_secret())?,
-        bearer: value(&format!("Bearer {}", token.expose_secret()))?,
-        fingerprint: fingerprint(token),
+        bare: value(secret.expose_secret())?,
+        bearer: value(&format!("Bearer {}", secret.expose_secret()))?,
+        fingerprint: fingerprint(secret),
         good_until: Instant::now() + kept,
+        session_ends_in: token.session_ends_in,
     }))
 }
 

@@ -110,6 +110,8 @@ pub struct Grant {
     pub progress: Progress<Digest>,
     /// The tokens.
     pub tokens: SealedTokens,
+    /// When the user logged in with whose login it came.
+    pub authenticated_at: Moment,
     /// When the access token was given out.
     pub issued_at: Moment,
     /// When the access token expires.
@@ -180,6 +182,7 @@ impl Grant {
                 refresh: None,
                 access: None,
             },
+            authenticated_at: now,
             issued_at: now,
             access_expires_at: now.saturating_add(set.lifetime),
             due_at: None,

@@ -14,6 +14,7 @@ pub struct Metrics {
     tokens: Family<Result, Counter>,
     grants: Family<State, Gauge>,
     pending: Gauge,
+    ending: Gauge,
     unreachable: Gauge,
 }
 
@@ -48,6 +49,7 @@ impl Metrics {
             self.grants.get_or_create(&state).set(number(*count));
         }
         self.pending.set(number(status.keyring.pending()));
+        self.ending.set(number(status.ending));
         let unreachable = u64::try_from(status.unreachable_issuers.len());
         self.unreachable
             .set(number(unreachable.unwrap_or_default()));
@@ -71,6 +73,11 @@ impl Metrics {
             "keyring_pending_grants",
             "Grants that are stored under another key than the primary",
             self.pending.clone(),
+        );
+        registry.register(
+            "ending_grants",
+            "Grants whose users must soon log in again, because a session policy ends",
+            self.ending.clone(),
         );
         registry.register(
             "unreachable_issuers",

@@ -1,5 +1,6 @@
 //! Tokens that were just given out, so that the next request for one need not ask the database.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use globus_auth_core::vault_api::{Token, TokenRequest, fingerprint};
@@ -14,6 +15,7 @@ use crate::progress::Moment;
 /// What was given out for a handle and a resource server.
 pub(crate) struct Ready {
     tokens: Cache<Digest, std::sync::Arc<Given>>,
+    generation: AtomicU64,
 }
 
 struct Given {
@@ -25,6 +27,7 @@ struct Given {
     /// Until when it is fresh enough to be handed out.
     fresh_until: Moment,
     expires_at: Moment,
+    session_ends_at: Option<Moment>,
     at: Instant,
 }
 
@@ -38,6 +41,7 @@ impl Default for Ready {
     fn default() -> Self {
         Self {
             tokens: Cache::new(CAPACITY),
+            generation: AtomicU64::new(0),
         }
     }
 }
@@ -63,16 +67,26 @@ impl Ready {
             access_token: given.token.clone(),
             expires_in: given.expires_at.saturating_sub(now).as_secs(),
             scopes: given.scopes.clone(),
+            session_ends_in: given
+                .session_ends_at
+                .map(|at| at.saturating_sub(now).as_secs()),
         })
     }
 
-    /// Remembers what was given to `caller`, which is fresh until `margin` before it expires.
+    /// How often everything was forgotten: whoever looks for a token now, tells it to [`Ready::put`].
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// Remembers what was given to `caller`, which is fresh until `margin` before it expires, unless something was
+    /// taken back since `generation`.
     pub(crate) fn put(
         &self,
         caller: &Caller,
         wanted: &TokenRequest,
         token: &Token,
         (now, margin): (Moment, Duration),
+        generation: u64,
     ) {
         let expires_at = now.saturating_add(token.lifetime());
         let given = Given {
@@ -83,13 +97,22 @@ impl Ready {
             scopes: token.scopes.clone(),
             fresh_until: expires_at.saturating_sub(margin),
             expires_at,
+            session_ends_at: token
+                .session_ends_in
+                .map(|seconds| now.saturating_add(Duration::from_secs(seconds))),
             at: Instant::now(),
         };
-        self.tokens.insert(key(wanted), given.into());
+        let name = key(wanted);
+        self.tokens.insert(name, given.into());
+        // Looked at after it is there: whoever forgets everything after that, forgets it, too.
+        if self.generation() != generation {
+            self.tokens.remove(&name);
+        }
     }
 
     /// Forgets everything: something was taken back, or given anew.
     pub(crate) fn clear(&self) {
+        self.generation.fetch_add(1, Ordering::AcqRel);
         self.tokens.clear();
     }
 }
@@ -136,14 +159,19 @@ mod tests {
         }
     }
 
-    fn ready() -> Ready {
-        let ready = Ready::default();
+    fn put(ready: &Ready, generation: u64) {
         let token = Token {
             access_token: "token".into(),
             expires_in: 3600,
             scopes: vec!["a".to_owned(), "b".to_owned()],
+            session_ends_in: Some(7200),
         };
-        ready.put(&caller("p"), &wanted(), &token, (NOW, MARGIN));
+        ready.put(&caller("p"), &wanted(), &token, (NOW, MARGIN), generation);
+    }
+
+    fn ready() -> Ready {
+        let ready = Ready::default();
+        put(&ready, ready.generation());
         ready
     }
 
@@ -156,6 +184,7 @@ mod tests {
             (token.expires_in, token.access_token.expose_secret()),
             (3590, "token")
         );
+        assert_eq!(token.session_ends_in, Some(7190));
         tokio::time::advance(REMEMBERED).await;
         assert!(ready.get(&caller("p"), &wanted(), now).is_none());
     }
@@ -183,6 +212,16 @@ mod tests {
     async fn what_was_taken_back_is_forgotten() {
         let ready = ready();
         ready.clear();
+        assert!(ready.get(&caller("p"), &wanted(), NOW).is_none());
+    }
+
+    /// Somebody read the token, somebody else took it back, and only then is it remembered.
+    #[tokio::test(start_paused = true)]
+    async fn what_was_read_before_it_was_taken_back_is_not_remembered_after() {
+        let ready = Ready::default();
+        let generation = ready.generation();
+        ready.clear();
+        put(&ready, generation);
         assert!(ready.get(&caller("p"), &wanted(), NOW).is_none());
     }
 }

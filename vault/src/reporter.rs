@@ -6,7 +6,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use globus_auth_core::runtime::admin::Health;
 use globus_auth_core::runtime::telemetry::Chain;
-use globus_auth_core::vault_config::VaultConfig;
+use globus_auth_core::vault_config::{Issuer, VaultConfig};
 use globus_auth_core::vault_status::{Keyring, VaultStatus};
 use tokio::time::Instant;
 
@@ -18,8 +18,8 @@ use crate::store::StoreError;
 #[derive(Debug)]
 pub struct Reporter {
     refresher: Arc<Refresher>,
-    /// What issuers are called in the resource, in the order of the refresher's.
-    names: Vec<String>,
+    /// As the resource has them, in the order of the refresher's.
+    configured: Vec<Issuer>,
     metrics: Metrics,
     last: ArcSwap<VaultStatus>,
 }
@@ -27,9 +27,8 @@ pub struct Reporter {
 impl Reporter {
     /// A reporter that has found nothing yet.
     pub fn new(config: &VaultConfig, refresher: Arc<Refresher>, metrics: Metrics) -> Self {
-        let names = config.issuers.iter().map(|issuer| issuer.name.clone());
         Self {
-            names: names.collect(),
+            configured: config.issuers.clone(),
             refresher,
             metrics,
             last: ArcSwap::default(),
@@ -63,7 +62,7 @@ impl Reporter {
     /// Looks once.
     pub async fn look(&self) {
         let counted = self.counted().await;
-        let (grants, by_key) = match counted {
+        let (grants, by_key, ending) = match counted {
             Ok(counts) => counts,
             Err(error) => {
                 tracing::error!(error = %Chain(&error), "the database does not answer");
@@ -76,7 +75,7 @@ impl Reporter {
             }
         };
         let ring = self.refresher.secrets().ring();
-        let issuers = self.refresher.issuers().iter().zip(&self.names);
+        let issuers = self.refresher.issuers().iter().zip(&self.configured);
         let status = VaultStatus {
             is_storage_ready: true,
             keyring: Keyring {
@@ -84,20 +83,40 @@ impl Reporter {
                 grants: by_key.into_iter().collect(),
             },
             grants: grants.into_iter().collect(),
+            ending,
             unreachable_issuers: issuers
                 .filter(|(issuer, _)| !issuer.is_reachable())
-                .map(|(_, name)| name.clone())
+                .map(|(_, configured)| configured.name.clone())
                 .collect(),
         };
         self.metrics.show(&status);
         self.last.store(Arc::new(status));
     }
 
-    async fn counted(&self) -> Result<(Counts, Counts), StoreError> {
+    async fn counted(&self) -> Result<(Counts, Counts, u64), StoreError> {
         let store = self.refresher.store();
         let by_state = store.counts().await?.into_iter();
         let by_state = by_state.map(|(state, count)| (state.as_str().to_owned(), count));
-        Ok((by_state.collect(), store.counts_by_key().await?))
+        let by_key = store.counts_by_key().await?;
+        Ok((by_state.collect(), by_key, self.ending().await?))
+    }
+
+    /// Grants in the last part of their issuer's session policy.
+    async fn ending(&self) -> Result<u64, StoreError> {
+        let now = self.refresher.now();
+        let mut ending = 0;
+        for issuer in &self.configured {
+            let (Some(seconds), Some(warning)) = (issuer.session_seconds, issuer.warning()) else {
+                continue;
+            };
+            let over = now.saturating_sub(Duration::from_secs(seconds));
+            let soon = over.saturating_add(warning);
+            let store = self.refresher.store();
+            ending += store
+                .authenticated(issuer.issuer.as_str(), over, soon)
+                .await?;
+        }
+        Ok(ending)
     }
 }
 

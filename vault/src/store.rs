@@ -365,6 +365,30 @@ impl Store {
             .collect()
     }
 
+    /// How many grants of users at `issuer` work, and came with a login between `from` and `until`.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn authenticated(
+        &self,
+        issuer: &str,
+        from: Moment,
+        until: Moment,
+    ) -> Result<u64, StoreError> {
+        let row = sqlx::query(
+            "SELECT count(*) AS n FROM grants WHERE issuer = $1 AND authenticated_at > $2 AND authenticated_at <= $3 \
+             AND kind = 'authorization_code' AND state IN ('active', 'degraded')",
+        )
+        .bind(issuer.to_owned())
+        .bind(milliseconds(from))
+        .bind(milliseconds(until))
+        .fetch_one(&self.pool)
+        .await
+        .map_err(StoreError::Query)?;
+        let n: i64 = row.try_get("n").map_err(StoreError::Query)?;
+        Ok(n.unsigned_abs())
+    }
+
     /// How many grants are in which state.
     ///
     /// # Errors
@@ -416,6 +440,7 @@ fn bind<'q>(query: Query<'q, Any, AnyArguments>, grant: &Grant) -> Query<'q, Any
         requirements,
         progress,
         tokens,
+        authenticated_at,
         issued_at,
         access_expires_at,
         due_at,
@@ -455,6 +480,7 @@ fn bind<'q>(query: Query<'q, Any, AnyArguments>, grant: &Grant) -> Query<'q, Any
         .bind(failing_since.map(milliseconds))
         .bind(json(&requirements))
         .bind(consented.join(" "))
+        .bind(milliseconds(authenticated_at))
 }
 
 /// None where nothing is required.
@@ -466,18 +492,18 @@ fn json(requirements: &SessionRequirements) -> Option<String> {
 const INSERT: &str = "INSERT INTO grants (id, tenant, user_issuer, user_subject, issuer, client_id, \
     resource, kind, scopes, state, reason, version, key_id, refresh_token, access_token, token_digest, \
     parent_digest, sent_at, issued_at, access_expires_at, attempt_digest, attempt_started_at, \
-    attempt_tries, lease_until, due_at, used_at, failures, failing_since, requirements, consented) \
+    attempt_tries, lease_until, due_at, used_at, failures, failing_since, requirements, consented, authenticated_at) \
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, \
-    $21, $22, $23, $24, $25, $26, $27, $28, $29, $30) ON CONFLICT DO NOTHING";
+    $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31) ON CONFLICT DO NOTHING";
 
 /// What names a grant never changes: what is sealed is bound to it.
 const REPLACE: &str = "UPDATE grants SET kind = $8, scopes = $9, state = $10, reason = $11, \
     version = $12, key_id = $13, refresh_token = $14, access_token = $15, token_digest = $16, \
     parent_digest = $17, sent_at = $18, issued_at = $19, access_expires_at = $20, attempt_digest = $21, \
     attempt_started_at = $22, attempt_tries = $23, lease_until = $24, due_at = $25, used_at = $26, \
-    failures = $27, failing_since = $28, requirements = $29, consented = $30 \
+    failures = $27, failing_since = $28, requirements = $29, consented = $30, authenticated_at = $31 \
     WHERE id = $1 AND tenant = $2 AND user_issuer = $3 AND user_subject = $4 AND issuer = $5 \
-    AND client_id = $6 AND resource = $7 AND version = $31";
+    AND client_id = $6 AND resource = $7 AND version = $32";
 
 fn read(row: &AnyRow) -> Result<Grant, StoreError> {
     let row = Columns(row);
@@ -512,6 +538,7 @@ fn read(row: &AnyRow) -> Result<Grant, StoreError> {
             refresh: row.get("refresh_token")?,
             access: row.get("access_token")?,
         },
+        authenticated_at: row.time("authenticated_at")?,
         issued_at: row.time("issued_at")?,
         access_expires_at: row.time("access_expires_at")?,
         due_at: row.get::<Option<i64>>("due_at")?.map(moment),

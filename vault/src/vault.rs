@@ -115,10 +115,11 @@ impl Vault {
         let id_token = response
             .id_token
             .ok_or(VaultError::Invalid("the issuer gave no ID token"))?;
-        let user = self.verify(request, &id_token, now).await?;
+        let (user, authenticated_at) = self.verify(request, &id_token, now).await?;
         let mut needs_consent = false;
         for set in &response.sets {
-            needs_consent |= self.keep(caller, issuer, &user, set, now).await?;
+            let times = (authenticated_at, now);
+            needs_consent |= self.keep(caller, issuer, &user, set, times).await?;
         }
         let session = self.open_login(caller, &user, now).await?;
         self.note(caller, "login", Some(&user), None, "ok").await?;
@@ -144,12 +145,13 @@ impl Vault {
         })
     }
 
+    /// Who logged in, and when: the issuer may know them from before.
     async fn verify(
         &self,
         request: &LoginRequest,
         id_token: &SecretString,
         now: Moment,
-    ) -> Result<User, VaultError> {
+    ) -> Result<(User, Moment), VaultError> {
         let mut issuers = self.config.issuers.iter().zip(&self.keys);
         let (issuer, keys) = issuers
             .find(|(issuer, _)| {
@@ -176,10 +178,13 @@ impl Vault {
                 VaultError::Forbidden
             })?;
         let subject = claims.subject().ok_or(VaultError::Forbidden)?;
-        Ok(User {
+        let user = User {
             issuer: issuer.issuer.as_str().to_owned(),
             subject: subject.to_owned(),
-        })
+        };
+        let authenticated_at = claims.time("auth_time");
+        let authenticated_at = authenticated_at.map_or(now, |at| Moment::from_secs(at.0));
+        Ok((user, authenticated_at.min(now)))
     }
 
     /// Keeps the tokens of one resource server, in place of those of an earlier login. Whether the user must
@@ -190,7 +195,7 @@ impl Vault {
         issuer: &Issuer,
         user: &User,
         set: &TokenSet,
-        now: Moment,
+        (authenticated_at, now): (Moment, Moment),
     ) -> Result<bool, VaultError> {
         let resource = set.resource_server.as_deref().unwrap_or(&issuer.issuer);
         if !self
@@ -209,7 +214,8 @@ impl Vault {
         loop {
             let present = self.store().find(&owner).await?;
             let from = present.as_ref().map(|grant| grant.progress.version);
-            let grant = self.granted(issuer, owner.clone(), present.as_ref(), set, now)?;
+            let mut grant = self.granted(issuer, owner.clone(), present.as_ref(), set, now)?;
+            grant.authenticated_at = authenticated_at;
             let is_written = match from {
                 Some(version) => self.store().replace(&grant, version).await?,
                 None => self.store().insert(&grant).await?,
@@ -367,11 +373,13 @@ impl Vault {
             self.metrics.asked("token");
             return Ok(TokenAnswer::Token(token));
         }
+        let generation = self.ready.generation();
         let answer = self.find_token(caller, wanted).await;
         if let Ok(TokenAnswer::Token(token)) = &answer {
             // As much as a grant of this lifetime would have; what is older is asked for again.
             let margin = schedule::MARGIN.min(token.lifetime() / 5);
-            self.ready.put(caller, wanted, token, (now, margin));
+            let times = (now, margin);
+            self.ready.put(caller, wanted, token, times, generation);
         }
         self.metrics.asked(result(&answer));
         answer
@@ -529,7 +537,7 @@ impl Vault {
             (&present, is_rejected, grant.is_fresh(now, margin(&grant)))
         {
             self.note_use(&grant, now).await;
-            return Ok(answer(token.clone(), &grant, now));
+            return Ok(self.answer(token.clone(), &grant, now));
         }
         let refreshed = self
             .refresher
@@ -541,12 +549,12 @@ impl Vault {
                 let grant = grant.ok_or(VaultError::Forbidden)?;
                 let token = self.opened(&grant)?;
                 let token = token.ok_or(VaultError::Unavailable("the issuer gave no token"))?;
-                Ok(answer(token, &grant, now))
+                Ok(self.answer(token, &grant, now))
             }
             // What is still good is served, whatever becomes of the grant.
             Err(error) => match (present, error) {
                 (Some(token), _) if !is_rejected && grant.is_fresh(now, Duration::ZERO) => {
-                    Ok(answer(token, &grant, now))
+                    Ok(self.answer(token, &grant, now))
                 }
                 (_, RefreshError::NeedsUser) => {
                     // What the issuer has just said, if it did.
@@ -570,6 +578,30 @@ impl Vault {
         if let Err(error) = noted {
             tracing::warn!(grant = grant.id, %error, "failed to note that a grant is used");
         }
+    }
+
+    fn answer(&self, token: SecretString, grant: &Grant, now: Moment) -> TokenAnswer {
+        let session_ends_at = self.session_ends_at(grant, now);
+        TokenAnswer::Token(Token {
+            access_token: token,
+            expires_in: grant.access_expires_at.saturating_sub(now).as_secs(),
+            scopes: grant.scopes.clone(),
+            session_ends_in: session_ends_at.map(|at| at.saturating_sub(now).as_secs()),
+        })
+    }
+
+    /// When the issuer wants the user to log in again, if that is soon.
+    fn session_ends_at(&self, grant: &Grant, now: Moment) -> Option<Moment> {
+        if grant.kind != Kind::AuthorizationCode {
+            return None;
+        }
+        let mut issuers = self.config.issuers.iter();
+        let issuer = issuers.find(|one| {
+            one.issuer.as_str() == grant.owner.issuer && one.client_id == grant.owner.client_id
+        })?;
+        let session = Duration::from_secs(issuer.session_seconds?);
+        let ends_at = grant.authenticated_at.saturating_add(session);
+        (now.saturating_add(issuer.warning()?) >= ends_at).then_some(ends_at)
     }
 
     fn opened(&self, grant: &Grant) -> Result<Option<SecretString>, VaultError> {
@@ -600,6 +632,7 @@ impl Vault {
         Ok(alive
             .map(|grant| Connection {
                 needs_consent: !grant.is_consented(),
+                session_ends_at: self.session_ends_at(&grant, now).map(|at| at.as_secs()),
                 delegations: delegations
                     .iter()
                     .filter(|one| one.resource == grant.owner.resource)
@@ -806,14 +839,6 @@ fn revoked(grant: Grant) -> Grant {
         ..revoked.progress
     };
     revoked
-}
-
-fn answer(token: SecretString, grant: &Grant, now: Moment) -> TokenAnswer {
-    TokenAnswer::Token(Token {
-        access_token: token,
-        expires_in: grant.access_expires_at.saturating_sub(now).as_secs(),
-        scopes: grant.scopes.clone(),
-    })
 }
 
 /// Exactly what the issuer asks for; if it does not say, everything again.

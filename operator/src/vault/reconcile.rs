@@ -12,7 +12,7 @@ use globus_auth_crds::vault::DeletionPolicy;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::jiff::Timestamp;
 use kube::runtime::controller::Action;
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client, Resource, ResourceExt};
 
 use super::keyring::Held;
 use super::observe::{Observed, nudge, observe};
@@ -21,6 +21,7 @@ use super::secrets::{self, CERTIFICATE, MakeError};
 use super::status::{self, Availability, Outcome};
 use super::validate::{self, keyring_lost};
 use super::{apply, build, keyring, names};
+use crate::events::Events;
 use crate::metrics::Metrics;
 use crate::proxy::validate::Problem;
 use crate::settings::SidecarSettings;
@@ -35,6 +36,8 @@ pub struct Context {
     pub settings: SidecarSettings,
     /// The time, for certificates.
     pub clock: Arc<dyn Clock>,
+    /// Where events go.
+    pub events: Events,
     /// Asks pods of vaults how they are.
     pub http: HttpClient,
 }
@@ -101,6 +104,14 @@ pub async fn reconcile(
     apply::status(&context.client, &vault, &status)
         .await
         .map_err(ReconcileError::Apply)?;
+    let object = vault.object_ref(&());
+    let before = vault
+        .status
+        .as_ref()
+        .map(|status| status.conditions.as_slice());
+    for condition in status::news(before.unwrap_or_default(), &status.conditions) {
+        context.events.condition(&object, condition).await;
+    }
     Ok(Action::requeue(if problems.is_empty() {
         again
     } else {

@@ -167,6 +167,7 @@ mod tests {
                     .collect(),
             },
             grants: BTreeMap::new(),
+            ending: 0,
             unreachable_issuers: vec![],
         }
     }

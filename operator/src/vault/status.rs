@@ -10,6 +10,7 @@ use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 
+use crate::proxy::status;
 use crate::proxy::validate::Problem;
 
 /// Whether the pods of a vault serve.
@@ -152,7 +153,21 @@ fn rows(outcome: &Outcome<'_>) -> Vec<Row> {
     conditions.insert(0, ready);
     // While an issuer is away, what it gave before is given out.
     conditions.push(issuers(outcome.replicas));
+    conditions.push(users(outcome.replicas));
     conditions
+}
+
+/// The conditions of `new` that are worth an Event: as for a proxy, and when the counts of grants that need their
+/// users have changed.
+pub fn news<'a>(old: &[Condition], new: &'a [Condition]) -> Vec<&'a Condition> {
+    let mut news = status::news(old, new);
+    let is_counted = |one: &&Condition| one.type_ == types::GRANTS_HEALTHY && one.status == "False";
+    let counted = new.iter().filter(is_counted).filter(|one| {
+        let before = old.iter().find(|before| before.type_ == one.type_);
+        before.is_some_and(|before| before.status == "False" && before.message != one.message)
+    });
+    news.extend(counted);
+    news
 }
 
 type Row = (&'static str, &'static str, &'static str, String);
@@ -196,6 +211,30 @@ fn issuers(replicas: &[VaultStatus]) -> Row {
         "{names}: no answer, or errors; tokens that are there are given out until they end"
     );
     (type_, "False", reasons::ISSUER_UNREACHABLE, message)
+}
+
+fn users(replicas: &[VaultStatus]) -> Row {
+    let type_ = types::GRANTS_HEALTHY;
+    let Some(replica) = replicas.first() else {
+        return unknown(type_);
+    };
+    let needed = grants(replica).needs_reauthentication;
+    let mut sentences = Vec::new();
+    if needed > 0 {
+        sentences.push(format!(
+            "grants that need their user: {needed}; they are asked when they next use them"
+        ));
+    }
+    if replica.ending > 0 {
+        sentences.push(format!(
+            "grants whose session policy soon ends: {}; their users see it at /oauth2/connections",
+            replica.ending
+        ));
+    }
+    if sentences.is_empty() {
+        return (type_, "True", reasons::READY, String::new());
+    }
+    (type_, "False", reasons::USERS_NEEDED, sentences.join(". "))
 }
 
 /// What the replica says that is furthest behind.
@@ -256,6 +295,7 @@ mod tests {
                     .collect(),
             },
             grants: BTreeMap::from([("active".to_owned(), 7), ("revoked".to_owned(), 1)]),
+            ending: 0,
             unreachable_issuers: vec![],
         }
     }
@@ -310,6 +350,35 @@ mod tests {
         assert_eq!(condition(&after, "IssuersReachable"), unknown);
         // That the operator cannot ask says nothing about whether it serves.
         assert_eq!(condition(&after, "Ready").0, "True");
+    }
+
+    #[rstest]
+    #[case::needed(2, 0, "grants that need their user: 2")]
+    #[case::soon(0, 3, "session policy soon ends: 3")]
+    fn grants_that_need_their_users_are_counted_and_told(
+        #[case] needed: u64,
+        #[case] ending: u64,
+        #[case] said: &str,
+    ) {
+        let well = status(None, &[replica(&["k1"], &[])]);
+        assert_eq!(condition(&well, "GrantsHealthy").0, "True");
+        let mut told = replica(&["k1"], &[]);
+        told.grants
+            .insert("needs_reauthentication".to_owned(), needed);
+        told.ending = ending;
+        let ill = status(Some(&well), &[told.clone()]);
+        let expected = ("False".to_owned(), "UsersNeeded".to_owned());
+        assert_eq!(condition(&ill, "GrantsHealthy"), expected);
+        // They are somebody's own business: the vault works.
+        assert_eq!(condition(&ill, "Ready").0, "True");
+        let events = news(&well.conditions, &ill.conditions);
+        assert_eq!(events.len(), 1);
+        assert!(events[0].message.contains(said), "{}", events[0].message);
+        let again = news(&ill.conditions, &ill.conditions);
+        assert!(again.is_empty(), "told once: {again:?}");
+        told.ending += 1;
+        let worse = status(Some(&ill), &[told]);
+        assert_eq!(news(&ill.conditions, &worse.conditions).len(), 1);
     }
 
     #[rstest]

@@ -151,6 +151,9 @@ fn issuer(
         client_secret: read(CLIENT_SECRET)?.into(),
         rotation: rotation(issuer),
         requests_per_second: refresh.requests_per_second.unsigned_abs(),
+        session_seconds: issuer
+            .session_days
+            .map(|days| u64::from(days.unsigned_abs()) * 86_400),
     })
 }
 

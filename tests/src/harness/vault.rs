@@ -72,6 +72,7 @@ pub fn config(issuer: &str, resource_servers: &[&str]) -> VaultConfig {
             client_secret: CLIENT_SECRET.into(),
             rotation: Rotation::Never,
             requests_per_second: 1000,
+            session_seconds: None,
         }],
         consumers: vec![Consumer {
             namespace: "ml".to_owned(),

@@ -865,6 +865,36 @@ async fn no_refresh_token_is_ever_in_the_memory_of_a_sidecar() {
     assert_eq!(stage.sidecar.remembers(&[&token]), [true]);
 }
 
+/// Scenario 7, for the workload: by header, and at the route.
+#[tokio::test]
+async fn a_workload_is_told_when_its_user_must_soon_log_in_again() {
+    let stage = setup()
+        .vault_config(|config| config.issuers[0].session_seconds = Some(10))
+        .start()
+        .await;
+    // No token is asked for yet: a sidecar keeps one for 30 seconds.
+    let alice = stage.browser();
+    alice.log_in("/oauth2/connections", ALICE).await;
+    eventually("a warning", async || {
+        let page = alice.open("/oauth2/connections").send().await.text();
+        page.contains("sign in again to go on").then_some(())
+    })
+    .await;
+    let reflection = alice.get("/reflect").send().await.reflection();
+    let told: Vec<_> = reflection.values("X-Globus-Auth-Session-Ends-In").collect();
+    assert_eq!(told.len(), 1);
+    assert!(told[0].parse::<u64>().unwrap() <= 1, "{told:?}");
+    let pass = got(&alice).await.pass.unwrap();
+    let address = stage.sidecar.outbound().await;
+    let request = format!(
+        "GET /alcf/v1 HTTP/1.1\r\nHost: {address}\r\nX-Globus-Auth-Session: {pass}\r\nConnection: close\r\n\r\n"
+    );
+    let answer = Wire::connect(address).await.ask(&request).await;
+    assert_eq!(answer.status, 200);
+    let told = answer.header("x-globus-auth-session-ends-in");
+    assert!(told.parse::<u64>().is_ok(), "{told}");
+}
+
 /// Scenario 1: the first address is where the user is after the login, which asks for all at once.
 #[tokio::test]
 async fn a_login_asks_for_what_the_workload_needs_and_ends_where_it_began() {

@@ -2,6 +2,11 @@
 ALTER TABLE grants ADD COLUMN consented TEXT NOT NULL DEFAULT '';
 UPDATE grants SET consented = scopes;
 
+-- When the user logged in with whose login the tokens came, for session policies. Of earlier ones, the last refresh.
+ALTER TABLE grants ADD COLUMN authenticated_at BIGINT NOT NULL DEFAULT 0;
+UPDATE grants SET authenticated_at = issued_at;
+CREATE INDEX grants_authenticated ON grants (issuer, authenticated_at);
+
 -- Who may act for whom while they are away: the pods of a ServiceAccount (delegate), with what the user consented
 -- to at a workload (tenant), as far as it is among these scopes. Times are milliseconds since 1970.
 CREATE TABLE delegations (

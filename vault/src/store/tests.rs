@@ -106,6 +106,7 @@ pub(crate) fn grant(tenant: &str, subject: &str, resource: &str) -> Grant {
             refresh: Some(b"sealed refresh".to_vec()),
             access: Some(b"sealed access".to_vec()),
         },
+        authenticated_at: Moment::from_secs(9),
         issued_at: Moment::from_secs(10),
         access_expires_at: Moment::from_secs(20),
         due_at: Some(Moment::from_secs(15)),

@@ -15,6 +15,7 @@ use crate::progress::Rotation;
 use crate::refresher::Pressure;
 use crate::schedule::KeepAlive;
 use crate::secrets::Secrets;
+use crate::store::delegations::Delegation;
 use crate::store::tests::{Folder, scratch};
 
 const ISSUER: &str = "https://issuer.test";
@@ -70,7 +71,7 @@ impl World {
             "version": 1,
             "vault": {"namespace": "auth", "name": "alcf"},
             "issuers": [{"name": "issuer", "kind": "OIDC", "issuer": ISSUER, "clientId": "client",
-                "clientSecret": "secret", "rotation": {"type": "never"}, "requestsPerSecond": 20}],
+                "clientSecret": "secret", "rotation": {"type": "never"}, "requestsPerSecond": 20, "sessionSeconds": 30 * 86_400}],
             "consumers": [{"namespace": "ml", "serviceAccount": "app", "resourceServers": ["r"]}],
             "refresh": {"keepAliveSeconds": 2_592_000, "maxConcurrentPerIssuer": 8,
                 "forgetUnusedAfterSeconds": 168 * 3600},
@@ -143,4 +144,73 @@ async fn what_nobody_uses_is_forgotten_and_what_is_used_is_kept() {
     assert_eq!(*world.issuer.0.lock(), ["rt-idle", "at-idle"]);
     assert_eq!(world.get(&queued).await.unwrap().state, State::Active);
     assert_eq!(world.vault.store().verify_audit().await.unwrap(), Ok(1));
+}
+
+/// Scenario 7: a session policy of 30 days, with 3 days left.
+#[tokio::test]
+async fn a_session_policy_is_told_of_before_it_ends() {
+    let world = World::new("policy").await;
+    let owner = world.consent("alice").await;
+    let day = 24 * HOUR;
+    let told = async || {
+        let grant = world.get(&owner).await.unwrap();
+        let answer = world.vault.fresh(grant, &[], None).await.unwrap();
+        let TokenAnswer::Token(token) = answer else {
+            panic!("{answer:?}")
+        };
+        token.session_ends_in.map(Duration::from_secs)
+    };
+    let counted = async || {
+        let now = world.vault.refresher.now();
+        let from = now.saturating_sub(30 * day);
+        let store = world.vault.store();
+        let counted = store.authenticated(ISSUER, from, from + 3 * day).await;
+        counted.unwrap()
+    };
+    world.clock.advance(27 * day - HOUR);
+    assert_eq!((told().await, counted().await), (None, 0));
+    world.clock.advance(HOUR);
+    assert_eq!((told().await, counted().await), (Some(3 * day), 1));
+    world.clock.advance(3 * day);
+    assert_eq!((told().await, counted().await), (Some(Duration::ZERO), 0));
+}
+
+/// The user has gone, and so have the days for which a job could act for them.
+#[tokio::test]
+async fn what_only_a_delegation_kept_is_taken_back_when_it_ends() {
+    let world = World::new("delegated").await;
+    let (owner, other) = (world.consent("alice").await, world.consent("bob").await);
+    let now = world.vault.refresher.now();
+    let delegation = |user: &User| Delegation {
+        delegate: "ml/jobs".to_owned(),
+        tenant: "ml/app".to_owned(),
+        user: user.clone(),
+        resource: "r".to_owned(),
+        scopes: vec![],
+        ends_at: now + HOUR,
+        used_at: Moment::ZERO,
+    };
+    let store = world.vault.store();
+    for user in [&owner.user, &other.user] {
+        store.put_delegation(&delegation(user)).await.unwrap();
+    }
+    // Bob is still logged in.
+    let row = SessionRow {
+        digest: [1; 32],
+        login: [1; 32],
+        tenant: "ml/app".to_owned(),
+        user: other.user.clone(),
+        pod: None,
+        ends_at: now + 24 * HOUR,
+    };
+    store.add_session(&row).await.unwrap();
+    world.vault.end_expired_delegations().await.unwrap();
+    assert_eq!(world.get(&owner).await.unwrap().state, State::Active);
+    world.clock.advance(HOUR);
+    world.vault.end_expired_delegations().await.unwrap();
+    assert_eq!(world.get(&owner).await.unwrap().state, State::Revoked);
+    assert_eq!(world.get(&other).await.unwrap().state, State::Active);
+    assert_eq!(*world.issuer.0.lock(), ["rt-alice", "at-alice"]);
+    let ended = store.ended_delegations(now + 2 * HOUR, 10).await.unwrap();
+    assert_eq!(ended, []);
 }
