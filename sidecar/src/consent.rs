@@ -82,9 +82,10 @@ pub(crate) async fn decide(State(app): State<Arc<App>>, request: Request<Body>) 
     };
     let return_to = ReturnTo::parse(&answer.return_to, &live.external);
     let user = &session.identity.subject;
-    let told = match answer.is_yes {
-        true => vault.consent(session.id, answer.services).await,
-        false => refuse(vault, session.id, &answer.services).await,
+    let told = if answer.is_yes {
+        vault.consent(session.id, answer.services).await
+    } else {
+        refuse(vault, session.id, &answer.services).await
     };
     match told {
         Ok(()) => {

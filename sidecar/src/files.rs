@@ -40,15 +40,22 @@ struct Written {
     good_until: Instant,
 }
 
-impl Files {
-    pub(crate) const fn new(folder: PathBuf, user: Option<String>) -> Self {
-        Self {
-            folder,
-            user,
-            missing: Mutex::new(None),
-        }
-    }
+/// Keeps files in `folder`, if one is named, for `user`, if one is named.
+pub(crate) fn start(
+    folder: Option<PathBuf>,
+    user: Option<String>,
+    app: &Arc<App>,
+) -> Option<Arc<Files>> {
+    let files = Arc::new(Files {
+        folder: folder?,
+        user: user.filter(|user| !user.is_empty()),
+        missing: Mutex::new(None),
+    });
+    tokio::spawn(Arc::clone(&files).keep(Arc::clone(app)));
+    Some(files)
+}
 
+impl Files {
     /// Nothing if every file is there, else which is not, and why.
     ///
     /// # Errors
@@ -70,7 +77,7 @@ impl Files {
     }
 
     /// Keeps the files fresh; never returns.
-    pub(crate) async fn keep(self: Arc<Self>, app: Arc<App>) {
+    async fn keep(self: Arc<Self>, app: Arc<App>) {
         let mut written = BTreeMap::new();
         loop {
             let live = app.live();

@@ -108,13 +108,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let app = Arc::new(app::App::new(live, upstream, &tools));
     let mut ended = Vec::new();
     reload::read_ended(&args.config, &app, &mut ended).await;
-    let files = args.token_folder.map(|folder| {
-        let user = args.on_behalf_of.filter(|user| !user.is_empty());
-        Arc::new(files::Files::new(folder, user))
-    });
-    if let Some(files) = &files {
-        tokio::spawn(Arc::clone(files).keep(Arc::clone(&app)));
-    }
+    let files = files::start(args.token_folder.clone(), args.on_behalf_of.clone(), &app);
     let status = Arc::new(status::Status::new(Arc::clone(&app), files));
 
     let listeners = bind(&args.listen_address, args.listen_port).await?;

@@ -253,49 +253,7 @@ impl Refusal {
     /// What the workload reads. A person who must log in again is told as Globus services tell it, so that
     /// a workload that passes the answer on sends its user to the right login.
     fn respond(&self, live: &Live) -> Response<Body> {
-        let (status, detail) = match self {
-            Self::Body => (StatusCode::BAD_REQUEST, "the body broke off".to_owned()),
-            Self::Foreign => (
-                StatusCode::FORBIDDEN,
-                "ask http://127.0.0.1:<port>, and not from a browser".to_owned(),
-            ),
-            Self::NoRoute => (
-                StatusCode::NOT_FOUND,
-                "no token of the GlobusAuthProxy has a route for this path".to_owned(),
-            ),
-            Self::NoUser => (
-                StatusCode::UNAUTHORIZED,
-                "send the X-Globus-Auth-Session header of a request of a user who is logged in"
-                    .to_owned(),
-            ),
-            Self::Upstream(error) => {
-                tracing::warn!(error = %Chain(error), "a service did not answer");
-                (
-                    StatusCode::BAD_GATEWAY,
-                    "the service did not answer".to_owned(),
-                )
-            }
-            Self::Vault(VaultError::Consent) => (
-                StatusCode::FORBIDDEN,
-                "the user has not let this workload use the service; send them to consent_url"
-                    .to_owned(),
-            ),
-            Self::Vault(VaultError::Reauthenticate(_)) => (
-                StatusCode::FORBIDDEN,
-                "the user must log in again, and consent".to_owned(),
-            ),
-            Self::Vault(VaultError::Refused(StatusCode::FORBIDDEN)) => (
-                StatusCode::FORBIDDEN,
-                "the vault has no such token for this workload and user".to_owned(),
-            ),
-            Self::Vault(error) => {
-                tracing::warn!(error = %Chain(error), "the vault gave no token");
-                (
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    "the vault gave no token; try again".to_owned(),
-                )
-            }
-        };
+        let (status, detail) = self.describe();
         let mut body = match self {
             Self::Vault(VaultError::Reauthenticate(requirements)) => requirements.to_error(),
             Self::Body
@@ -308,19 +266,62 @@ impl Refusal {
         if let Value::Object(members) = &mut body {
             members.insert("error".to_owned(), self.category().into());
             members.insert("error_description".to_owned(), detail.into());
-            if matches!(
-                self,
-                Self::Vault(VaultError::Reauthenticate(_)) | Self::NoUser
-            ) {
-                let address = live.external.join(crate::START_PATH);
-                members.insert("login_url".to_owned(), address.into());
-            }
-            if matches!(self, Self::Vault(VaultError::Consent)) {
-                let address = live.external.join(crate::CONSENT_PATH);
-                members.insert("consent_url".to_owned(), address.into());
+            let page = match self {
+                Self::Vault(VaultError::Consent) => Some(("consent_url", crate::CONSENT_PATH)),
+                Self::Vault(VaultError::Reauthenticate(_)) | Self::NoUser => {
+                    Some(("login_url", crate::START_PATH))
+                }
+                Self::Body | Self::Foreign | Self::NoRoute | Self::Upstream(_) | Self::Vault(_) => {
+                    None
+                }
+            };
+            if let Some((name, path)) = page {
+                members.insert(name.to_owned(), live.external.join(path).into());
             }
         }
         (status, axum::Json(body)).into_response()
+    }
+
+    /// In words; what the workload need not know is in our log.
+    fn describe(&self) -> (StatusCode, &'static str) {
+        match self {
+            Self::Body => (StatusCode::BAD_REQUEST, "the body broke off"),
+            Self::Foreign => (
+                StatusCode::FORBIDDEN,
+                "ask http://127.0.0.1:<port>, and not from a browser",
+            ),
+            Self::NoRoute => (
+                StatusCode::NOT_FOUND,
+                "no token of the GlobusAuthProxy has a route for this path",
+            ),
+            Self::NoUser => (
+                StatusCode::UNAUTHORIZED,
+                "send the X-Globus-Auth-Session header of a request of a user who is logged in",
+            ),
+            Self::Upstream(error) => {
+                tracing::warn!(error = %Chain(error), "a service did not answer");
+                (StatusCode::BAD_GATEWAY, "the service did not answer")
+            }
+            Self::Vault(VaultError::Consent) => (
+                StatusCode::FORBIDDEN,
+                "the user has not let this workload use the service; send them to consent_url",
+            ),
+            Self::Vault(VaultError::Reauthenticate(_)) => (
+                StatusCode::FORBIDDEN,
+                "the user must log in again, and consent",
+            ),
+            Self::Vault(VaultError::Refused(StatusCode::FORBIDDEN)) => (
+                StatusCode::FORBIDDEN,
+                "the vault has no such token for this workload and user",
+            ),
+            Self::Vault(error) => {
+                tracing::warn!(error = %Chain(error), "the vault gave no token");
+                (
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "the vault gave no token; try again",
+                )
+            }
+        }
     }
 }
 

@@ -90,7 +90,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     let key_sources = key_sources.collect();
     let reviewer = reviewer(&args, &config).await?;
     let admins = config.admins.clone();
-    let admins = admins.map(|admins| Admins::new(admins, http.clone(), Arc::new(SystemClock)));
+    let admins = admins.map(|one| Admins::new(one, http.clone(), Arc::new(SystemClock)));
     let vault = Vault::new(config, Arc::clone(&refresher), key_sources, metrics.clone());
     let vault = Arc::new(vault);
     tokio::spawn(Arc::clone(&vault).tidy_for_ever());
@@ -109,18 +109,22 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         "serving"
     );
     tokio::spawn(axum::serve(health_listener, health(reporter, &metrics)).into_future());
-    let admin_app = AdminApp {
-        vault: Arc::clone(&vault),
-        admins,
-    };
-    let app = app::router(Arc::new(App { vault, reviewer }));
-    let app = app.merge(admin::router(Arc::new(admin_app)));
+    let app = api(vault, reviewer, admins);
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     tls_server::serve(listener, app, served, provider, stop)
         .await
         .context("failed to set up TLS")?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// For sidecars, and for administrators.
+fn api(vault: Arc<Vault>, reviewer: Reviewer, admins: Option<Admins>) -> Router {
+    let for_admins = AdminApp {
+        vault: Arc::clone(&vault),
+        admins,
+    };
+    app::router(Arc::new(App { vault, reviewer })).merge(admin::router(Arc::new(for_admins)))
 }
 
 fn health(reporter: Arc<Reporter>, metrics: &Metrics) -> Router {

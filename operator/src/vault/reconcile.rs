@@ -100,23 +100,30 @@ pub async fn reconcile(
             .unwrap_or_default(),
         replicas: &observed.replicas,
     };
-    let status = status::compute(vault.status.as_ref(), &outcome, Timestamp::now());
-    apply::status(&context.client, &vault, &status)
-        .await
-        .map_err(ReconcileError::Apply)?;
-    let object = vault.object_ref(&());
-    let before = vault
-        .status
-        .as_ref()
-        .map(|status| status.conditions.as_slice());
-    for condition in status::news(before.unwrap_or_default(), &status.conditions) {
-        context.events.condition(&object, condition).await;
-    }
+    publish(&context, &vault, &outcome).await?;
     Ok(Action::requeue(if problems.is_empty() {
         again
     } else {
         SOON
     }))
+}
+
+/// Writes the status, and says what is new in it.
+async fn publish(
+    context: &Context,
+    vault: &TokenVault,
+    outcome: &Outcome<'_>,
+) -> Result<(), ReconcileError> {
+    let status = status::compute(vault.status.as_ref(), outcome, Timestamp::now());
+    apply::status(&context.client, vault, &status)
+        .await
+        .map_err(ReconcileError::Apply)?;
+    let before = vault.status.as_ref().map(|status| &*status.conditions);
+    let object = vault.object_ref(&());
+    for condition in status::news(before.unwrap_or_default(), &status.conditions) {
+        context.events.condition(&object, condition).await;
+    }
+    Ok(())
 }
 
 async fn applied(

@@ -290,7 +290,7 @@ mod tests {
 
     fn with_admins(admins: Value) -> Result<Option<Admins>, String> {
         let mut vault = vault(&json!([globus("client")]));
-        vault.spec.admins = Some(serde_json::from_value(admins).unwrap());
+        vault.spec.admins = serde_json::from_value(admins).map_err(|error| error.to_string())?;
         match validate(&vault, &secrets()) {
             Ok(config) => Ok(config.admins),
             Err(problems) => Err(problems[0].message.clone()),

@@ -1,5 +1,6 @@
 //! A job in the cluster that acts for a user who is away.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -169,9 +170,9 @@ async fn a_job_waits_for_its_users_consent_and_has_their_token_in_a_file() {
 
 fn sha256(text: &str) -> String {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
-    digest
-        .as_ref()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    let mut hexadecimal = String::new();
+    for byte in digest.as_ref() {
+        write!(hexadecimal, "{byte:02x}").unwrap();
+    }
+    hexadecimal
 }

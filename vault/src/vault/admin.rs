@@ -242,7 +242,7 @@ mod tests {
     fn a_jwt_says_when_it_ends_and_what_it_allows() {
         let token = jwt(&json!({"exp": 1600, "scope": "storage.read:/ storage.modify:/x"}));
         let set = set_of(token, UnixSeconds(1000)).unwrap();
-        assert_eq!(set.lifetime, Duration::from_secs(600));
+        assert_eq!(set.lifetime, Duration::from_mins(10));
         assert_eq!(set.scopes.unwrap(), ["storage.read:/", "storage.modify:/x"]);
         assert!(set.refresh_token.is_none());
     }

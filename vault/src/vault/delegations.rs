@@ -9,7 +9,7 @@ use globus_auth_core::vault_api::{
 
 use super::{BATCH, Vault, VaultError, obstacle, result};
 use crate::caller::Caller;
-use crate::grant::User;
+use crate::grant::{Grant, User};
 use crate::store::delegations::Delegation;
 
 impl Vault {
@@ -33,7 +33,7 @@ impl Vault {
             return Err(VaultError::Forbidden);
         };
         let grant = self.find(tenant, user, resource).await?;
-        let grant = grant.filter(|grant| grant.is_consented());
+        let grant = grant.filter(Grant::is_consented);
         let grant = grant.ok_or(VaultError::Invalid("nothing is connected there"))?;
         let now = self.refresher.now();
         let days = request.days.clamp(1, longest);
