@@ -20,4 +20,7 @@ pub struct Report {
     pub config_hash: String,
     /// Why a newer configuration was not taken, if it was not.
     pub config_error: Option<String>,
+    /// Which tokens have no file that should have one, and why, if there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing_tokens: Option<String>,
 }

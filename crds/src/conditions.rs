@@ -30,6 +30,8 @@ pub mod types {
 pub const POD_UPSTREAM_PROTECTED: &str = "globus-auth.dev/UpstreamProtected";
 /// The type of the condition that says which configuration a pod's sidecar has in force.
 pub const POD_CONFIG_APPLIED: &str = "globus-auth.dev/ConfigApplied";
+/// The type of the condition that says whether a pod's files have their tokens.
+pub const POD_TOKENS_PRESENT: &str = "globus-auth.dev/TokensPresent";
 
 /// Condition reasons.
 pub mod reasons {
@@ -63,6 +65,8 @@ pub mod reasons {
     pub const NOT_REPORTED: &str = "NotReported";
     /// Pods that the selector matches have no sidecar.
     pub const PODS_NOT_INJECTED: &str = "PodsNotInjected";
+    /// Tokens that a pod should find in files are not there.
+    pub const TOKENS_MISSING: &str = "TokensMissing";
     /// Grants work again, or will go on, only after a login of their users.
     pub const USERS_NEEDED: &str = "UsersNeeded";
     /// An issuer does not answer now.

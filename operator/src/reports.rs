@@ -8,15 +8,18 @@ use axum::http::{HeaderMap, StatusCode};
 use globus_auth_core::report::Report;
 use globus_auth_core::runtime::telemetry::Chain;
 use globus_auth_crds::CONTAINER;
-use globus_auth_crds::conditions::{POD_CONFIG_APPLIED, POD_UPSTREAM_PROTECTED, reasons};
+use globus_auth_crds::conditions::{
+    POD_CONFIG_APPLIED, POD_TOKENS_PRESENT, POD_UPSTREAM_PROTECTED, reasons,
+};
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
-use kube::{Api, Client};
+use kube::{Api, Client, Resource};
 use serde_json::json;
 use tokio::sync::Semaphore;
 
+use crate::events::Events;
 use crate::metrics::Metrics;
 use crate::proxy::pods;
 use crate::reporter::{self, NotAReporter};
@@ -24,15 +27,17 @@ use crate::reporter::{self, NotAReporter};
 /// What a report needs.
 pub struct Reports {
     client: Client,
+    events: Events,
     metrics: Metrics,
     places: Semaphore,
 }
 
 impl Reports {
     /// Takes reports for this cluster.
-    pub fn new(client: Client, metrics: Metrics) -> Self {
+    pub fn new(client: Client, events: Events, metrics: Metrics) -> Self {
         Self {
             client,
+            events,
             metrics,
             places: Semaphore::new(AT_ONCE),
         }
@@ -95,6 +100,17 @@ async fn handle(
     )
     .await
     .map_err(ReportError::Write)?;
+    // Whoever asks why a pod does not start looks at its Events.
+    for condition in &changed {
+        if condition.type_ == POD_TOKENS_PRESENT && condition.status == "False" {
+            let message = condition.message.as_deref().unwrap_or_default();
+            let object = pod.object_ref(&());
+            reports
+                .events
+                .warning(&object, reasons::TOKENS_MISSING, message)
+                .await;
+        }
+    }
     Ok(())
 }
 
@@ -108,8 +124,10 @@ fn changed_conditions(pod: &Pod, report: &Report, now: Timestamp) -> Vec<PodCond
     // A proxy in a pod of its own has no workload beside it.
     let mut containers = pod.spec.iter().flat_map(|spec| &spec.containers);
     let is_alone = containers.any(|container| container.name == CONTAINER);
+    let tokens = tokens(report, find(POD_TOKENS_PRESENT).is_some());
     conditions(report)
         .into_iter()
+        .chain(tokens)
         .filter(|condition| !is_alone || condition.type_ != POD_UPSTREAM_PROTECTED)
         .filter_map(|mut wanted| {
             let before = find(&wanted.type_);
@@ -125,14 +143,33 @@ fn changed_conditions(pod: &Pod, report: &Report, now: Timestamp) -> Vec<PodCond
         .collect()
 }
 
-fn conditions(report: &Report) -> [PodCondition; 2] {
-    let condition = |type_: &str, good: bool, reason: &str, message: String| PodCondition {
+fn condition(type_: &str, good: bool, reason: &str, message: String) -> PodCondition {
+    PodCondition {
         type_: type_.to_owned(),
         status: if good { "True" } else { "False" }.to_owned(),
         reason: Some(reason.to_owned()),
         message: Some(message),
         ..PodCondition::default()
-    };
+    }
+}
+
+/// Whether the pod's files have their tokens; said of pods only that have, or once had, none.
+fn tokens(report: &Report, was_told: bool) -> Option<PodCondition> {
+    match &report.missing_tokens {
+        Some(missing) => Some(condition(
+            POD_TOKENS_PRESENT,
+            false,
+            reasons::TOKENS_MISSING,
+            clipped(missing, 512),
+        )),
+        None => was_told.then(|| {
+            let message = "every token that the pod finds in a file is there".to_owned();
+            condition(POD_TOKENS_PRESENT, true, reasons::FOUND, message)
+        }),
+    }
+}
+
+fn conditions(report: &Report) -> [PodCondition; 2] {
     let listeners = &report.exposed_listeners;
     let upstream = if listeners.is_empty() {
         condition(

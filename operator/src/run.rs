@@ -143,7 +143,11 @@ impl Replica {
             events: self.events.clone(),
             metrics: self.metrics.clone(),
         };
-        let reports = Reports::new(self.client.clone(), self.metrics.clone());
+        let reports = Reports::new(
+            self.client.clone(),
+            self.events.clone(),
+            self.metrics.clone(),
+        );
         let webhook = Router::new()
             .route("/v1/inject", post(server::inject))
             .layer(DefaultBodyLimit::max(MAX_REVIEW))

@@ -14,7 +14,6 @@ use globus_auth_core::runtime::telemetry::Chain;
 use globus_auth_core::sidecar_config::DeliveredToken;
 use globus_auth_core::vault_api::{Token, fingerprint};
 use http::StatusCode;
-use parking_lot::Mutex;
 use secrecy::ExposeSecret;
 use tokio::fs;
 use tokio::io::AsyncWriteExt;
@@ -22,6 +21,7 @@ use tokio::time::Instant;
 
 use crate::app::App;
 use crate::live::Live;
+use crate::status::Status;
 use crate::vault::VaultError;
 
 /// The folder that the workload reads, and for whom its tokens act.
@@ -30,8 +30,6 @@ pub(crate) struct Files {
     folder: PathBuf,
     /// The subject of the user whom the pod names.
     user: Option<String>,
-    /// Why a file is not there, by the token's name; empty before the first round.
-    missing: Mutex<Option<BTreeMap<String, &'static str>>>,
 }
 
 /// What lies in a file.
@@ -40,55 +38,34 @@ struct Written {
     good_until: Instant,
 }
 
-/// Keeps files in `folder`, if one is named, for `user`, if one is named.
-pub(crate) fn start(
-    folder: Option<PathBuf>,
-    user: Option<String>,
-    app: &Arc<App>,
-) -> Option<Arc<Files>> {
-    let files = Arc::new(Files {
-        folder: folder?,
-        user: user.filter(|user| !user.is_empty()),
-        missing: Mutex::new(None),
-    });
-    tokio::spawn(Arc::clone(&files).keep(Arc::clone(app)));
-    Some(files)
-}
-
 impl Files {
-    /// Nothing if every file is there, else which is not, and why.
-    ///
-    /// # Errors
-    /// One line.
-    pub(crate) fn are_there(&self) -> Result<(), String> {
-        let missing = self.missing.lock();
-        let Some(missing) = missing.as_ref() else {
-            return Err("the vault has not been asked for tokens yet".to_owned());
-        };
-        let lines: Vec<_> = missing
-            .iter()
-            .map(|(name, reason)| format!("no file with the token {name:?}: {reason}"))
-            .collect();
-        if lines.is_empty() {
-            Ok(())
-        } else {
-            Err(lines.join("; "))
-        }
+    pub(crate) fn new(folder: PathBuf, user: Option<String>) -> Self {
+        let user = user.filter(|user| !user.is_empty());
+        Self { folder, user }
     }
 
     /// Keeps the files fresh; never returns.
-    async fn keep(self: Arc<Self>, app: Arc<App>) {
+    pub(crate) async fn keep(self, app: Arc<App>, status: Arc<Status>) {
         let mut written = BTreeMap::new();
         loop {
             let live = app.live();
-            let wait = self.renew(&live, &mut written).await;
+            let (wait, missing) = self.renew(&live, &mut written).await;
             drop(live);
+            let lines: Vec<_> = missing
+                .iter()
+                .map(|(name, reason)| format!("no file with the token {name:?}: {reason}"))
+                .collect();
+            status.saw_tokens((!lines.is_empty()).then(|| lines.join("; ")));
             tokio::time::sleep(wait).await;
         }
     }
 
-    /// One round over all files. How long to wait until the next.
-    async fn renew(&self, live: &Live, written: &mut BTreeMap<String, Written>) -> Duration {
+    /// One round over all files. How long to wait until the next, and which tokens have no file, with the reason.
+    async fn renew(
+        &self,
+        live: &Live,
+        written: &mut BTreeMap<String, Written>,
+    ) -> (Duration, BTreeMap<String, &'static str>) {
         let tokens = live.vault.iter().flat_map(|vault| &vault.deliveries);
         let tokens: Vec<_> = tokens
             .filter_map(|delivery| Some((delivery.token.file.as_ref()?, &delivery.token)))
@@ -111,14 +88,7 @@ impl Files {
                 missing.insert(token.name.clone(), reason);
             }
         }
-        let mut known = self.missing.lock();
-        if known.as_ref() != Some(&missing) {
-            for (token, reason) in &missing {
-                tracing::warn!(token, reason, "a token has no file");
-            }
-            *known = Some(missing);
-        }
-        wait
+        (wait, missing)
     }
 
     /// When to ask again, and why the file is not there.

@@ -108,8 +108,12 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let app = Arc::new(app::App::new(live, upstream, &tools));
     let mut ended = Vec::new();
     reload::read_ended(&args.config, &app, &mut ended).await;
-    let files = files::start(args.token_folder.clone(), args.on_behalf_of.clone(), &app);
-    let status = Arc::new(status::Status::new(Arc::clone(&app), files));
+    let waits = args.token_folder.is_some();
+    let status = Arc::new(status::Status::new(Arc::clone(&app), waits));
+    if let Some(folder) = args.token_folder {
+        let files = files::Files::new(folder, args.on_behalf_of);
+        tokio::spawn(files.keep(Arc::clone(&app), Arc::clone(&status)));
+    }
 
     let listeners = bind(&args.listen_address, args.listen_port).await?;
     let admin_listeners = bind(&["::".parse()?], args.admin_port).await?;

@@ -9,13 +9,11 @@ use globus_auth_core::sidecar_config::Exposure;
 use tokio::sync::watch;
 
 use crate::app::App;
-use crate::files::Files;
 
 /// The state of the pod, as seen from here.
 #[derive(Debug)]
 pub(crate) struct Status {
     app: Arc<App>,
-    files: Option<Arc<Files>>,
     seen: watch::Sender<Seen>,
 }
 
@@ -25,14 +23,20 @@ struct Seen {
     /// Whether the workload listens at all.
     listening: bool,
     config_error: Option<String>,
+    missing_tokens: Option<String>,
 }
 
 impl Status {
-    pub(crate) fn new(app: Arc<App>, files: Option<Arc<Files>>) -> Self {
+    /// A pod that `waits_for_tokens` has none yet.
+    pub(crate) fn new(app: Arc<App>, waits_for_tokens: bool) -> Self {
+        let missing = "the vault has not been asked for tokens yet";
+        let seen = Seen {
+            missing_tokens: waits_for_tokens.then(|| missing.to_owned()),
+            ..Seen::default()
+        };
         Self {
             app,
-            files,
-            seen: watch::Sender::default(),
+            seen: watch::Sender::new(seen),
         }
     }
 
@@ -56,6 +60,18 @@ impl Status {
         self.change(|seen| seen.config_error = error);
     }
 
+    /// Notes which tokens have no file, and why; none, all have theirs.
+    pub(crate) fn saw_tokens(&self, missing: Option<String>) {
+        self.change(|seen| {
+            if let Some(missing) = &missing
+                && seen.missing_tokens.as_ref() != Some(missing)
+            {
+                tracing::warn!(missing, "the workload waits for tokens");
+            }
+            seen.missing_tokens = missing;
+        });
+    }
+
     /// What the operator should know.
     pub(crate) fn report(&self) -> Report {
         let seen = self.seen.borrow();
@@ -63,6 +79,7 @@ impl Status {
             exposed_listeners: seen.exposed.iter().map(ToString::to_string).collect(),
             config_hash: self.app.live().hash.clone(),
             config_error: seen.config_error.clone(),
+            missing_tokens: seen.missing_tokens.clone(),
         }
     }
 
@@ -83,9 +100,11 @@ impl Status {
 impl Health for Status {
     /// A job's containers are started when its tokens are there.
     fn started(&self) -> Result<(), String> {
-        self.files
-            .as_ref()
-            .map_or(Ok(()), |files| files.are_there())
+        self.seen
+            .borrow()
+            .missing_tokens
+            .clone()
+            .map_or(Ok(()), Err)
     }
 
     fn ready(&self) -> Result<(), String> {

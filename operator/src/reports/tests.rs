@@ -20,6 +20,7 @@ fn good() -> Report {
         exposed_listeners: vec![],
         config_hash: "hash-1".to_owned(),
         config_error: None,
+        missing_tokens: None,
     }
 }
 
@@ -92,7 +93,9 @@ fn changed(reports: &[Report], report: &Report) -> Vec<PodCondition> {
     let conditions = present.get_or_insert_default();
     conditions.push(condition("Ready", "True", "", ""));
     for report in reports {
-        let ours = super::conditions(report).map(|condition| since(before(), condition));
+        let tokens = super::tokens(report, false);
+        let ours = super::conditions(report).into_iter().chain(tokens);
+        let ours: Vec<_> = ours.map(|condition| since(before(), condition)).collect();
         conditions.retain(|one| ours.iter().all(|condition| condition.type_ != one.type_));
         conditions.extend(ours);
     }
@@ -176,6 +179,7 @@ fn what_a_sidecar_says_is_shown_in_bounds() {
         exposed_listeners: many.clone(),
         config_hash: "h".repeat(100),
         config_error: None,
+        missing_tokens: None,
     };
     assert_eq!(
         changed(&[], &report),
@@ -212,6 +216,8 @@ const REVIEW: &str = "POST /apis/authentication.k8s.io/v1/tokenreviews";
 const READ: &str = "GET /api/v1/namespaces/ml/pods/mlflow-0";
 const WRITE: &str = "PATCH /api/v1/namespaces/ml/pods/mlflow-0/status";
 
+const EVENT: &str = "POST /apis/events.k8s.io/v1/namespaces/ml/events";
+
 /// What the API server says of a token of the pod `p-1`.
 fn review() -> Value {
     json!({"spec": {}, "status": {
@@ -227,10 +233,18 @@ fn review() -> Value {
 fn answer(call: &Call) -> (u16, Value) {
     match call.line.as_str() {
         REVIEW => (201, review()),
-        READ => (200, json!({"metadata": {"name": "mlflow-0", "uid": "p-1"}})),
+        READ => (
+            200,
+            json!({"metadata": {"namespace": "ml", "name": "mlflow-0", "uid": "p-1"}}),
+        ),
         WRITE => (200, json!({"metadata": {"name": "mlflow-0"}})),
         _ => failure(404, "NotFound"),
     }
+}
+
+fn reports(client: Client) -> Reports {
+    let events = Events::new(client.clone(), "operator-0".to_owned());
+    Reports::new(client, events, Metrics::default())
 }
 
 /// Reports that all is well to a cluster that answers this.
@@ -238,11 +252,19 @@ async fn reported(
     authorization: Option<&'static str>,
     answer: impl Fn(&Call) -> (u16, Value) + Clone + Send + Sync + 'static,
 ) -> (StatusCode, Calls) {
+    told(&good(), authorization, answer).await
+}
+
+async fn told(
+    report: &Report,
+    authorization: Option<&'static str>,
+    answer: impl Fn(&Call) -> (u16, Value) + Clone + Send + Sync + 'static,
+) -> (StatusCode, Calls) {
     let (client, calls) = fake_api::client(move |call| std::future::ready(answer(&call)));
-    let reports = Reports::new(client, Metrics::default());
+    let reports = reports(client);
     let header = authorization.map(|value| (AUTHORIZATION, HeaderValue::from_static(value)));
     let headers = header.into_iter().collect();
-    let status = receive(State(Arc::new(reports)), headers, Json(good())).await;
+    let status = receive(State(Arc::new(reports)), headers, Json(report.clone())).await;
     (status, calls)
 }
 
@@ -272,10 +294,51 @@ async fn a_report_is_written_into_the_pod_of_its_token() {
     );
 }
 
+/// Whoever asks why a job does not start finds it in the pod's Events.
+#[tokio::test]
+async fn tokens_that_a_pod_waits_for_are_told_in_an_event_of_the_pod() {
+    let report = Report {
+        missing_tokens: Some("no file with the token \"alcf\": ask alice\n".to_owned()),
+        ..good()
+    };
+    let with_event = |call: &Call| match call.line.as_str() {
+        EVENT => (201, call.body.clone()),
+        _ => answer(call),
+    };
+    let (status, calls) = told(&report, Some("Bearer of-the-pod"), with_event).await;
+    assert_eq!(status, StatusCode::NO_CONTENT);
+    assert_eq!(calls.lines(), [REVIEW, READ, WRITE, EVENT]);
+    let event = calls.body(EVENT);
+    assert_eq!(
+        (&event["reason"], &event["type"]),
+        (&json!("TokensMissing"), &json!("Warning"))
+    );
+    assert_eq!(event["note"], "no file with the token \"alcf\": ask alice");
+    assert_eq!(event["regarding"]["name"], "mlflow-0");
+}
+
+#[test]
+fn a_pod_that_has_its_tokens_is_said_to_only_if_it_once_had_not() {
+    let missing = Report {
+        missing_tokens: Some("no file".to_owned()),
+        ..good()
+    };
+    let waits = condition("TokensPresent", "False", "TokensMissing", "no file");
+    assert_eq!(changed(&[], &missing).last(), Some(&waits));
+    assert!(
+        !changed(&[], &good())
+            .iter()
+            .any(|one| one.type_ == waits.type_)
+    );
+    let message = "every token that the pod finds in a file is there";
+    let has_all = condition("TokensPresent", "True", "Found", message);
+    assert_eq!(changed(&[missing], &good()).last(), Some(&has_all));
+}
+
 #[tokio::test]
 async fn more_reports_than_the_api_server_should_hear_of_at_once_are_told_to_come_again() {
     let (client, calls) = fake_api::client(|_| std::future::pending());
-    let reports = Arc::new(Reports::new(client, Metrics::default()));
+    let reports = Arc::new(reports(client));
     let headers = HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_static("Bearer x"))]);
     let send = || receive(State(Arc::clone(&reports)), headers.clone(), Json(good()));
     let waiting: Vec<_> = (0..AT_ONCE).map(|_| tokio::spawn(send())).collect();
