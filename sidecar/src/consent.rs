@@ -14,7 +14,7 @@ use crate::app::App;
 use crate::connections::{form, see_other, service, session, unavailable};
 use crate::intent::is_cross_site;
 use crate::login::{query_parameter, redirect};
-use crate::pages::Format;
+use crate::pages::{Format, Service};
 use crate::redirect::ReturnTo;
 use crate::vault::{Vault, VaultError};
 use crate::{CONNECTIONS_PATH, CONSENT_PATH, answers};
@@ -51,7 +51,12 @@ pub(crate) async fn show(State(app): State<Arc<App>>, request: Parts) -> Respons
         .map(|one| {
             let mut wanted = vault.deliveries_for_users();
             let token = wanted.find(|token| token.resource_server == one.resource_server);
-            service(one, token, now)
+            Service {
+                state: "If you allow it, it may do this there as you:".to_owned(),
+                is_connected: false,
+                delegations: vec![],
+                ..service(one, token, now)
+            }
         })
         .collect();
     if services.is_empty() {

@@ -5,7 +5,7 @@
 //! | `app` | the order in which a request is treated |
 //! | `decide`, `rules`, `intent`, `headers`, `identity_headers`, `cookie`, `redirect`, `listeners`, `websocket` | pure rules |
 //! | `authenticate`, `bearer`, `provider`, `globus` | who it is |
-//! | `login`, `step_up`, `backchannel`, `endpoints`, `connections`, `consent`, `answers`, `pages` | what is answered by us |
+//! | `login`, `step_up`, `backchannel`, `endpoints`, `connections`, `consent`, `answers`, `pages`, `scopes` | what is answered by us |
 //! | `forward`, `workload`, `multiplexed`, `origin`, `tunnel`, `limits`, `watched`, `workload_refusal` | what is answered by the workload |
 //! | `vault`, `outbound`, `files` | tokens for the workload |
 //! | `live`, `reload` | the configuration in force |
@@ -51,6 +51,7 @@ mod redirect;
 mod reload;
 mod report;
 mod rules;
+mod scopes;
 mod server;
 mod status;
 mod step_up;

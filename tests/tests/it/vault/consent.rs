@@ -28,6 +28,11 @@ async fn a_workload_gets_nothing_before_its_user_allows_it() {
     ] {
         assert!(text.contains(named), "{named}: {text}");
     }
+    assert!(text.contains("see how your runs of flows are"), "{text}");
+    assert!(
+        !text.contains("Disconnect"),
+        "nothing but the question: {text}"
+    );
     let before = got(&alice).await;
     assert_eq!((before.alcf, before.flows), (None, None));
     let pass = before.pass.unwrap();
