@@ -109,12 +109,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let app = Arc::new(app::App::new(live, upstream, &tools));
     let mut ended = Vec::new();
     reload::read_ended(&args.config, &app, &mut ended).await;
-    let waits = args.token_folder.is_some();
-    let status = Arc::new(status::Status::new(Arc::clone(&app), waits));
-    if let Some(folder) = args.token_folder {
-        let files = files::Files::new(folder, args.on_behalf_of);
-        tokio::spawn(files.keep(Arc::clone(&app), Arc::clone(&status)));
-    }
+    let status = status(&app, &args);
 
     let listeners = bind(&args.listen_address, args.listen_port).await?;
     let admin_listeners = bind(&["::".parse()?], args.admin_port).await?;
@@ -155,6 +150,17 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     last_words(&app, reports).await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// What is known of the pod; its files with tokens, if it has any, are kept from now on.
+fn status(app: &Arc<app::App>, args: &Args) -> Arc<status::Status> {
+    let folder = args.token_folder.clone();
+    let status = Arc::new(status::Status::new(Arc::clone(app), folder.is_some()));
+    if let Some(folder) = folder {
+        let files = files::Files::new(folder, args.on_behalf_of.clone());
+        tokio::spawn(files.keep(Arc::clone(app), Arc::clone(&status)));
+    }
+    status
 }
 
 async fn bind(addresses: &[IpAddr], port: u16) -> anyhow::Result<Vec<TcpListener>> {

@@ -23,7 +23,7 @@ pub(crate) fn words(scope: &str) -> Option<String> {
     Some(known.to_owned())
 }
 
-/// Paths of a storage service (WLCG Common JWT Profiles, SciTokens).
+/// Paths of a storage service (WLCG Common JWT Profiles).
 fn storage(scope: &str) -> Option<String> {
     let (right, path) = scope.strip_prefix("storage.")?.split_once(':')?;
     let right = match right {

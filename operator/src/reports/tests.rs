@@ -93,7 +93,7 @@ fn changed(reports: &[Report], report: &Report) -> Vec<PodCondition> {
     let conditions = present.get_or_insert_default();
     conditions.push(condition("Ready", "True", "", ""));
     for report in reports {
-        let tokens = super::tokens(report, false);
+        let tokens = tokens(report, false);
         let ours = super::conditions(report).into_iter().chain(tokens);
         let ours: Vec<_> = ours.map(|condition| since(before(), condition)).collect();
         conditions.retain(|one| ours.iter().all(|condition| condition.type_ != one.type_));
