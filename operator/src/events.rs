@@ -1,5 +1,9 @@
 //! Kubernetes Events: what `kubectl describe` and `kubectl events` show.
 
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Client;
@@ -7,7 +11,11 @@ use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 
 /// Publishes Events. One that cannot be published is logged: nothing else depends on it.
 #[derive(Clone)]
-pub struct Events(Recorder);
+pub struct Events {
+    client: Client,
+    reporter: Reporter,
+    recent: Arc<Mutex<Recent<Recorder>>>,
+}
 
 impl std::fmt::Debug for Events {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -22,7 +30,11 @@ impl Events {
             controller: "globus-auth".to_owned(),
             instance: Some(instance),
         };
-        Self(Recorder::new(client, reporter))
+        Self {
+            client,
+            reporter,
+            recent: Arc::default(),
+        }
     }
 
     /// Says what has become of a condition.
@@ -55,18 +67,72 @@ impl Events {
         reason: &str,
         message: &str,
     ) {
+        let note = note(message);
+        let recorder = self
+            .recent
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(object, reason, note, Instant::now(), || {
+                Recorder::new(self.client.clone(), self.reporter.clone())
+            });
         let event = Event {
             type_,
             reason: reason.to_owned(),
-            note: Some(note(message).to_owned()),
+            note: Some(note.to_owned()),
             action: "Reconcile".to_owned(),
             secondary: None,
         };
-        if let Err(error) = self.0.publish(&event, object).await {
+        if let Err(error) = recorder.publish(&event, object).await {
             tracing::warn!(%error, reason, "failed to publish an Event");
         }
     }
 }
+
+/// What was said last, of each object for each reason, and by whom.
+///
+/// A [`Recorder`] counts Events that differ in their notes only as one, and keeps the first note. What has changed
+/// has to be read, so each note has a recorder of its own.
+struct Recent<R>(HashMap<(String, String), Said<R>>);
+
+struct Said<R> {
+    note: String,
+    recorder: R,
+    at: Instant,
+}
+
+impl<R> Default for Recent<R> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
+impl<R: Clone> Recent<R> {
+    /// The recorder that said `note` of `object` last, or else a new one.
+    fn get(
+        &mut self,
+        object: &ObjectReference,
+        reason: &str,
+        note: &str,
+        now: Instant,
+        new: impl FnOnce() -> R,
+    ) -> R {
+        self.0
+            .retain(|_, said| now.duration_since(said.at) < FORGET_AFTER);
+        let key = (format!("{object:?}"), reason.to_owned());
+        let before = self.0.remove(&key).filter(|said| said.note == note);
+        let recorder = before.map_or_else(new, |said| said.recorder);
+        let said = Said {
+            note: note.to_owned(),
+            recorder: recorder.clone(),
+            at: now,
+        };
+        self.0.insert(key, said);
+        recorder
+    }
+}
+
+/// As long as a [`Recorder`] remembers an Event.
+const FORGET_AFTER: Duration = Duration::from_mins(6);
 
 /// As much of `message` as an Event can say.
 fn note(message: &str) -> &str {
@@ -82,6 +148,32 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+
+    #[test]
+    fn what_is_said_again_is_counted_and_what_has_changed_is_said() {
+        let mut made = 0;
+        let mut recent = Recent::<u32>::default();
+        let start = Instant::now();
+        let [alpha, beta] = ["alpha", "beta"].map(|name| ObjectReference {
+            name: Some(name.to_owned()),
+            ..ObjectReference::default()
+        });
+        let mut get = |object: &ObjectReference, reason: &str, note: &str, seconds: u64| {
+            let now = start + Duration::from_secs(seconds);
+            recent.get(object, reason, note, now, || {
+                made += 1;
+                made
+            })
+        };
+        assert_eq!(get(&alpha, "Missing", "one", 0), 1);
+        assert_eq!(get(&alpha, "Missing", "one", 1), 1);
+        assert_eq!(get(&beta, "Missing", "one", 1), 2);
+        assert_eq!(get(&alpha, "Refused", "one", 1), 3);
+        assert_eq!(get(&alpha, "Missing", "two", 2), 4);
+        assert_eq!(get(&alpha, "Missing", "one", 3), 5);
+        assert_eq!(get(&alpha, "Missing", "one", 3 + 359), 5);
+        assert_eq!(get(&alpha, "Missing", "one", 3 + 359 + 360), 6);
+    }
 
     #[rstest]
     #[case::short("what happened".to_owned(), 13)]

@@ -17,22 +17,38 @@ pub(crate) struct Status {
     seen: watch::Sender<Seen>,
 }
 
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 struct Seen {
     exposed: Vec<SocketAddr>,
     /// Whether the workload listens at all.
     listening: bool,
     config_error: Option<String>,
-    missing_tokens: Option<String>,
+    tokens: Tokens,
+}
+
+/// The tokens that the workload finds in files.
+#[derive(Clone, Debug, Eq, PartialEq)]
+enum Tokens {
+    /// The vault has not been asked for them yet.
+    Unknown,
+    /// None is needed, or each has its file.
+    Present,
+    /// What is missing, and why.
+    Missing(String),
 }
 
 impl Status {
     /// A pod that `waits_for_tokens` has none yet.
     pub(crate) fn new(app: Arc<App>, waits_for_tokens: bool) -> Self {
-        let missing = "the vault has not been asked for tokens yet";
         let seen = Seen {
-            missing_tokens: waits_for_tokens.then(|| missing.to_owned()),
-            ..Seen::default()
+            exposed: Vec::new(),
+            listening: false,
+            config_error: None,
+            tokens: if waits_for_tokens {
+                Tokens::Unknown
+            } else {
+                Tokens::Present
+            },
         };
         Self {
             app,
@@ -62,13 +78,14 @@ impl Status {
 
     /// Notes which tokens have no file, and why; none, all have theirs.
     pub(crate) fn saw_tokens(&self, missing: Option<String>) {
+        let tokens = missing.map_or(Tokens::Present, Tokens::Missing);
         self.change(|seen| {
-            if let Some(missing) = &missing
-                && seen.missing_tokens.as_ref() != Some(missing)
+            if let Tokens::Missing(missing) = &tokens
+                && seen.tokens != tokens
             {
                 tracing::warn!(missing, "the workload waits for tokens");
             }
-            seen.missing_tokens = missing;
+            seen.tokens = tokens;
         });
     }
 
@@ -79,7 +96,10 @@ impl Status {
             exposed_listeners: seen.exposed.iter().map(ToString::to_string).collect(),
             config_hash: self.app.live().hash.clone(),
             config_error: seen.config_error.clone(),
-            missing_tokens: seen.missing_tokens.clone(),
+            missing_tokens: match &seen.tokens {
+                Tokens::Unknown | Tokens::Present => None,
+                Tokens::Missing(missing) => Some(missing.clone()),
+            },
         }
     }
 
@@ -100,11 +120,11 @@ impl Status {
 impl Health for Status {
     /// A job's containers are started when its tokens are there.
     fn started(&self) -> Result<(), String> {
-        self.seen
-            .borrow()
-            .missing_tokens
-            .clone()
-            .map_or(Ok(()), Err)
+        match &self.seen.borrow().tokens {
+            Tokens::Present => Ok(()),
+            Tokens::Unknown => Err("the vault has not been asked for tokens yet".to_owned()),
+            Tokens::Missing(missing) => Err(missing.clone()),
+        }
     }
 
     fn ready(&self) -> Result<(), String> {
