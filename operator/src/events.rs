@@ -1,13 +1,14 @@
 //! Kubernetes Events: what `kubectl describe` and `kubectl events` show.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// Publishes Events. One that cannot be published is logged: nothing else depends on it.
@@ -72,7 +73,6 @@ impl Events {
         let recorder = self
             .recent
             .lock()
-            .unwrap_or_else(PoisonError::into_inner)
             .get(object, reason, note, Instant::now(), || {
                 Recorder::new(self.client.clone(), self.reporter.clone())
             });
