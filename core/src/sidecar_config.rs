@@ -424,6 +424,19 @@ pub struct Vault {
     pub certificate_authorities: String,
     /// What the workload gets, on behalf of whom it serves.
     pub tokens: Vec<DeliveredToken>,
+    /// Whose bearer tokens it takes for users; none, nobody's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bearer_tokens: Option<VaultClient>,
+}
+
+/// A client of the vault.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct VaultClient {
+    /// The issuer.
+    pub issuer: Issuer,
+    /// The client id.
+    pub client_id: String,
 }
 
 /// An access token that the workload gets.

@@ -16,6 +16,9 @@ pub const LOGINS: &str = "/v1/logins";
 /// Trades the session that a browser holds for a handle of this pod: [`SessionRequest`] →
 /// [`SessionResponse`].
 pub const SESSIONS: &str = "/v1/sessions";
+/// Trades a bearer token with which a user asked the workload for a handle of this pod: [`BearerRequest`] →
+/// [`SessionResponse`].
+pub const BEARER_SESSIONS: &str = "/v1/sessions/bearer";
 /// Ends a session: [`SessionRequest`] → nothing.
 pub const SESSIONS_END: &str = "/v1/sessions/end";
 /// An access token for a user: [`TokenRequest`] → [`TokenAnswer`].
@@ -102,6 +105,19 @@ pub struct SessionRequest {
     pub session: SecretString,
 }
 
+/// A bearer token (RFC 6750) with which a user asked the workload.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct BearerRequest {
+    /// Whose token it is.
+    pub issuer: String,
+    /// For which client: one of the vault's.
+    pub client_id: String,
+    /// The token.
+    #[serde(serialize_with = "expose")]
+    pub token: SecretString,
+}
+
 /// What this pod may use for a session.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -127,6 +143,14 @@ pub struct TokenRequest {
     /// 16 bytes of its SHA-256 in base64url.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rejected: Option<String>,
+    /// The bearer token that [`BearerRequest`] traded for the handle: it may be exchanged for a token that the user
+    /// has not connected.
+    #[serde(
+        default,
+        serialize_with = "expose_some",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub subject_token: Option<SecretString>,
 }
 
 /// Asks for an access token that acts for no user (RFC 6749 §4.4).
@@ -329,6 +353,17 @@ pub fn fingerprint(token: &SecretString) -> String {
     base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(short)
 }
 
+#[expect(clippy::ref_option, reason = "serde passes a reference")]
+fn expose_some<S: Serializer>(
+    secret: &Option<SecretString>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match secret {
+        Some(secret) => serializer.serialize_some(secret.expose_secret()),
+        None => serializer.serialize_none(),
+    }
+}
+
 fn expose<S: Serializer>(secret: &SecretString, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(secret.expose_secret())
 }
@@ -344,12 +379,15 @@ mod tests {
             resource_server: "transfer".to_owned(),
             scopes: vec![],
             rejected: Some(fingerprint(&"token".into())),
+            subject_token: Some("canary of a bearer".into()),
         };
         assert!(!format!("{request:?}").contains("canary"));
         let text = serde_json::to_string(&request).unwrap();
         let read: TokenRequest = serde_json::from_str(&text).unwrap();
         assert_eq!(read.handle.expose_secret(), "canary");
         assert_eq!(read.rejected, request.rejected);
+        let subject_token = read.subject_token.unwrap();
+        assert_eq!(subject_token.expose_secret(), "canary of a bearer");
     }
 
     #[test]

@@ -73,6 +73,9 @@ pub struct Issuer {
     /// For so many seconds after a login the issuer refreshes what came with it; none, for ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_seconds: Option<u64>,
+    /// What a bearer token of a user is good for.
+    #[serde(default, skip_serializing_if = "BearerTokens::is_ignored")]
+    pub bearer_tokens: BearerTokens,
 }
 
 impl Issuer {
@@ -80,6 +83,26 @@ impl Issuer {
     pub fn warning(&self) -> Option<Duration> {
         self.session_seconds
             .map(|seconds| Duration::from_secs(seconds / 10))
+    }
+}
+
+/// What a bearer token (RFC 6750) is good for, with which a user asked a workload.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub enum BearerTokens {
+    /// Nothing.
+    #[default]
+    Ignored,
+    /// It stands for its user, as a session would.
+    Accepted,
+    /// And it is exchanged for tokens of services that the user has not connected: by RFC 8693, or, at Globus, for
+    /// dependent tokens.
+    Exchanged,
+}
+
+impl BearerTokens {
+    /// Whether they are good for nothing.
+    pub const fn is_ignored(&self) -> bool {
+        matches!(self, Self::Ignored)
     }
 }
 

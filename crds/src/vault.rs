@@ -210,6 +210,30 @@ pub struct Issuer {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 3650))]
     pub session_days: Option<i32>,
+    /// What the vault gives a workload for a request with a bearer token, as programs make it. `Ignored` (default):
+    /// nothing. `Accepted`: what the user of the token has connected, and lets the workload use, as if they were
+    /// logged in. `Exchanged`: besides, where they have connected nothing, what the issuer gives for the token: at
+    /// Globus its dependent tokens, elsewhere by RFC 8693. The token must be for the client of `clientSecretRef`,
+    /// and the issuer must tell about it (RFC 7662).
+    #[serde(default, skip_serializing_if = "BearerTokens::is_ignored")]
+    pub bearer_tokens: BearerTokens,
+}
+
+/// What the vault gives for bearer tokens.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[expect(missing_docs, reason = "the field says what they mean")]
+pub enum BearerTokens {
+    #[default]
+    Ignored,
+    Accepted,
+    Exchanged,
+}
+
+impl BearerTokens {
+    /// Whether they get nothing.
+    pub const fn is_ignored(&self) -> bool {
+        matches!(self, Self::Ignored)
+    }
 }
 
 /// Workloads, and the services for which they may have tokens.
@@ -421,6 +445,9 @@ pub struct Client {
     pub issuer: String,
     /// The client id; no secret.
     pub client_id: String,
+    /// Whether bearer tokens get anything.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub bearer_tokens: bool,
 }
 
 const fn one() -> i32 {

@@ -312,8 +312,11 @@ impl App {
         if is_foreign_upgrade(&request, permit, live) {
             return answers::foreign_origin().respond(format, host);
         }
-        if let (Some(vault), Some(session)) = (&live.vault, permit.session()) {
-            Box::pin(vault.attach(session, request.headers_mut())).await;
+        if let Some(vault) = &live.vault {
+            let of_bearer = vault.bearer_session(permit, request.headers(), self.clock.now());
+            if let Some(session) = permit.session().or(of_bearer.as_ref()) {
+                Box::pin(vault.attach(session, request.headers_mut())).await;
+            }
         }
         let asker = Asker::of(&request, intent, permit, live);
         let Ok(request) = limits::limit_body(request, &live.upstream) else {

@@ -107,6 +107,14 @@ impl Permit {
         }
     }
 
+    /// Whose bearer token it was admitted by, and until when that is good, if it was by one.
+    pub(crate) const fn bearer(&self) -> Option<(&Identity, UnixSeconds)> {
+        match &self.holder {
+            Holder::Bearer(identity, until) => Some((identity, *until)),
+            Holder::Nobody | Holder::Session(_) => None,
+        }
+    }
+
     /// When what it was admitted by ends, however much it is used; never on a public route.
     pub(crate) fn ends_at(&self, limits: Limits) -> Option<UnixSeconds> {
         match &self.holder {

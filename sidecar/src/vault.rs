@@ -7,19 +7,22 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use globus_auth_core::clock::UnixSeconds;
 use globus_auth_core::oauth::authorization_code::{OtherToken, Tokens};
 use globus_auth_core::oauth::globus::requirements::SessionRequirements;
+use globus_auth_core::oauth::jwt;
 use globus_auth_core::runtime::http_client::{BadTrust, HttpClient, SendError};
 use globus_auth_core::runtime::telemetry::Chain;
 use globus_auth_core::session::{Session, SessionId};
 use globus_auth_core::sidecar_config::{DeliveredToken, GrantType, Vault as Config};
 use globus_auth_core::transaction::LoginTransaction;
 use globus_auth_core::vault_api::{
-    CONNECTIONS, CONSENT, Connection, ConnectionsRequest, ConnectionsResponse, ConsentRequest,
-    ConsentedService, DELEGATE, DELEGATED_TOKENS, DISCONNECT, DelegateRequest,
-    DelegatedTokenRequest, Delegation, DisconnectRequest, END_DELEGATION, EndDelegationRequest,
-    LOGINS, LoginRequest, LoginResponse, OWN_TOKENS, OwnTokenRequest, SESSIONS, SESSIONS_END,
-    SessionRequest, SessionResponse, TOKENS, Token, TokenAnswer, TokenRequest, fingerprint,
+    BEARER_SESSIONS, BearerRequest, CONNECTIONS, CONSENT, Connection, ConnectionsRequest,
+    ConnectionsResponse, ConsentRequest, ConsentedService, DELEGATE, DELEGATED_TOKENS, DISCONNECT,
+    DelegateRequest, DelegatedTokenRequest, Delegation, DisconnectRequest, END_DELEGATION,
+    EndDelegationRequest, LOGINS, LoginRequest, LoginResponse, OWN_TOKENS, OwnTokenRequest,
+    SESSIONS, SESSIONS_END, SessionRequest, SessionResponse, TOKENS, Token, TokenAnswer,
+    TokenRequest, fingerprint,
 };
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Request, StatusCode};
@@ -29,6 +32,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
+use crate::bearer;
+use crate::decide::Permit;
 use crate::origin::{BadOrigin, Origin};
 use crate::outbound::PASS;
 use crate::workload::Workload;
@@ -41,6 +46,8 @@ pub(crate) struct Vault {
     /// In the order of the configuration.
     pub(crate) deliveries: Vec<Delivery>,
     handles: Cache<SessionId, SecretString>,
+    /// The bearer tokens that stand for sessions.
+    bearers: Cache<SessionId, SecretString>,
     tokens: Cache<(Holder, usize), Arc<Delivered>>,
     /// What the workload shows for a user whose request it serves: works in this pod only.
     passes: Cache<String, Arc<Session>>,
@@ -116,6 +123,7 @@ impl Vault {
             config,
             identity_token,
             handles: Cache::new(MAX_SESSIONS),
+            bearers: Cache::new(MAX_SESSIONS),
             tokens: Cache::new(MAX_SESSIONS),
             passes: Cache::new(MAX_SESSIONS),
             passes_of: Cache::new(MAX_SESSIONS),
@@ -369,6 +377,7 @@ impl Vault {
             resource_server: wanted.resource_server.clone(),
             scopes: wanted.scopes.clone(),
             rejected,
+            subject_token: self.bearers.get(&session),
         };
         match self.ask(TOKENS, &request).await {
             // The vault was restored, or the session was ended there: a new handle tells.
@@ -383,11 +392,20 @@ impl Vault {
 
     async fn handle(&self, session: SessionId) -> Result<SecretString, VaultError> {
         let open = async {
-            let request = SessionRequest {
-                session: name(session),
-            };
-            let response: SessionResponse = self.ask(SESSIONS, &request).await?;
-            Ok(response.handle)
+            let bearer = self.bearers.get(&session);
+            let opened: Result<SessionResponse, _> =
+                if let (Some(token), Some(client)) = (bearer, &self.config.bearer_tokens) {
+                    let request = BearerRequest {
+                        issuer: client.issuer.as_str().to_owned(),
+                        client_id: client.client_id.clone(),
+                        token,
+                    };
+                    self.ask(BEARER_SESSIONS, &request).await
+                } else {
+                    let session = name(session);
+                    self.ask(SESSIONS, &SessionRequest { session }).await
+                };
+            opened.map(|opened| opened.handle)
         };
         self.handles.get_or_insert_async(&session, open).await
     }
@@ -404,6 +422,34 @@ impl Vault {
             Ok::<_, globus_auth_core::random::Unavailable>(value)
         });
         made.ok()
+    }
+
+    /// The session for which the bearer token of a request stands that was admitted by it, if the vault takes it.
+    pub(crate) fn bearer_session(
+        &self,
+        permit: &Permit,
+        headers: &HeaderMap,
+        now: UnixSeconds,
+    ) -> Option<Session> {
+        let client = self.config.bearer_tokens.as_ref()?;
+        let (identity, until) = permit.bearer()?;
+        let token = bearer::token(headers)?;
+        let is_of_issuer = !token.contains('.') || jwt::claims_issuer(token, &client.issuer);
+        if identity.service_account.is_some() || !is_of_issuer {
+            return None;
+        }
+        let id = session_id(token);
+        if self.bearers.peek(&id).is_none() {
+            self.bearers.insert(id, token.into());
+        }
+        Some(Session {
+            id,
+            identity: identity.clone(),
+            logged_in_at: now,
+            seen_at: now,
+            provider_session: None,
+            last_end: until,
+        })
     }
 
     /// Gives the workload what it gets with a request of the user of `session`. A token that cannot be had
@@ -534,6 +580,16 @@ fn delivered(token: &Token) -> Result<Arc<Delivered>, VaultError> {
         good_until: Instant::now() + kept,
         session_ends_in: token.session_ends_in,
     }))
+}
+
+/// The session for which a bearer token stands. The vault's are random, so it is none of theirs.
+fn session_id(token: &str) -> SessionId {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, token.as_bytes());
+    let mut id = [0; 16];
+    for (byte, hashed) in id.iter_mut().zip(digest.as_ref()) {
+        *byte = *hashed;
+    }
+    SessionId::from_bytes(id)
 }
 
 fn name(session: SessionId) -> SecretString {

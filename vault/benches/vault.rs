@@ -232,6 +232,7 @@ async fn reads(world: &World, say: &mut impl FnMut(String)) {
             resource_server: "transfer.api.globus.org".to_owned(),
             scopes: vec![],
             rejected: None,
+            subject_token: None,
         });
     }
     let ask = async |request| {

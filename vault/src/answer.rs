@@ -142,8 +142,16 @@ fn requirements(body: &[u8]) -> SessionRequirements {
     })
 }
 
+/// One answer, or, for dependent tokens, a list of them: one for each resource server.
 #[derive(Deserialize)]
-struct Success {
+#[serde(untagged)]
+enum Success {
+    One(Box<One>),
+    Several(Vec<Set>),
+}
+
+#[derive(Deserialize)]
+struct One {
     #[serde(flatten)]
     first: Set,
     id_token: Option<SecretString>,
@@ -159,16 +167,20 @@ struct Set {
     expires_in: Option<Value>,
     scope: Option<String>,
     resource_server: Option<String>,
+    issued_token_type: Option<String>,
 }
 
 fn tokens(body: &[u8]) -> Option<TokenResponse> {
-    let Success {
-        first,
-        id_token,
-        other_tokens,
-    } = serde_json::from_slice(body).ok()?;
-    let sets = std::iter::once(first).chain(other_tokens);
-    let sets: Option<Vec<TokenSet>> = sets.map(set).collect();
+    let (sets, id_token) = match serde_json::from_slice(body).ok()? {
+        Success::One(one) => {
+            let mut sets = vec![one.first];
+            sets.extend(one.other_tokens);
+            (sets, one.id_token)
+        }
+        Success::Several(sets) if sets.is_empty() => return None,
+        Success::Several(sets) => (sets, None),
+    };
+    let sets: Option<Vec<TokenSet>> = sets.into_iter().map(set).collect();
     Some(TokenResponse {
         sets: sets?,
         id_token,
@@ -189,7 +201,10 @@ fn set(set: Set) -> Option<TokenSet> {
         scopes: set
             .scope
             .map(|scope| scope.split_whitespace().map(str::to_owned).collect()),
-        is_bearer: set.token_type.eq_ignore_ascii_case("bearer"),
+        is_bearer: set.token_type.eq_ignore_ascii_case("bearer")
+            && set
+                .issued_token_type
+                .is_none_or(|kind| kind == ACCESS_TOKEN_TYPE),
     })
 }
 
@@ -206,6 +221,8 @@ fn lifetime(value: &Value) -> Duration {
         .clamp(SHORTEST, LONGEST)
 }
 
+/// What is asked for, and expected, of an exchange (RFC 8693 §3).
+pub(crate) const ACCESS_TOKEN_TYPE: &str = "urn:ietf:params:oauth:token-type:access_token";
 /// What an issuer means that says nothing, by the habit of most.
 const UNSAID: Duration = Duration::from_hours(1);
 const SHORTEST: Duration = Duration::from_secs(1);
@@ -264,6 +281,30 @@ mod tests {
     fn a_lifetime_is_kept_within_reason(#[case] expires_in: Value, #[case] seconds: u64) {
         let response = success(&json!({"expires_in": expires_in})).unwrap();
         assert_eq!(response.sets[0].lifetime, Duration::from_secs(seconds));
+    }
+
+    #[test]
+    fn dependent_tokens_are_a_list() {
+        let one = |name: &str| json!({"access_token": name, "token_type": "bearer", "resource_server": name});
+        let read = |body: Value| read(200, None, body.to_string().as_bytes());
+        let response = read(json!([one("transfer"), one("groups")])).unwrap();
+        let names = response.sets.iter().map(|set| set.resource_server.clone());
+        assert_eq!(
+            names.collect::<Option<Vec<_>>>().unwrap(),
+            ["transfer", "groups"]
+        );
+        for bad in [json!([]), json!([one("transfer"), {}]), json!([1])] {
+            assert_eq!(read(bad).unwrap_err(), Problem::Transient);
+        }
+    }
+
+    #[rstest]
+    #[case(ACCESS_TOKEN_TYPE, true)]
+    #[case::saml("urn:ietf:params:oauth:token-type:saml2", false)]
+    #[case::refresh("urn:ietf:params:oauth:token-type:refresh_token", false)]
+    fn an_exchange_must_give_an_access_token(#[case] kind: &str, #[case] is_bearer: bool) {
+        let response = success(&json!({"issued_token_type": kind})).unwrap();
+        assert_eq!(response.sets[0].is_bearer, is_bearer);
     }
 
     #[test]

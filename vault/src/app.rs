@@ -8,11 +8,11 @@ use axum::routing::post;
 use axum::{Json, Router};
 use globus_auth_core::runtime::telemetry::Chain;
 use globus_auth_core::vault_api::{
-    CONNECTIONS, CONSENT, ConnectionsRequest, ConnectionsResponse, ConsentRequest, DELEGATE,
-    DELEGATED_TOKENS, DISCONNECT, DelegateRequest, DelegatedTokenRequest, Delegation,
-    DisconnectRequest, END_DELEGATION, EndDelegationRequest, LOGINS, LoginRequest, LoginResponse,
-    OWN_TOKENS, OwnTokenRequest, Refusal, SESSIONS, SESSIONS_END, SessionRequest, SessionResponse,
-    TOKENS, TokenAnswer, TokenRequest,
+    BEARER_SESSIONS, BearerRequest, CONNECTIONS, CONSENT, ConnectionsRequest, ConnectionsResponse,
+    ConsentRequest, DELEGATE, DELEGATED_TOKENS, DISCONNECT, DelegateRequest, DelegatedTokenRequest,
+    Delegation, DisconnectRequest, END_DELEGATION, EndDelegationRequest, LOGINS, LoginRequest,
+    LoginResponse, OWN_TOKENS, OwnTokenRequest, Refusal, SESSIONS, SESSIONS_END, SessionRequest,
+    SessionResponse, TOKENS, TokenAnswer, TokenRequest,
 };
 use http::{HeaderMap, StatusCode};
 
@@ -33,6 +33,7 @@ pub fn router(app: Arc<App>) -> Router {
     Router::new()
         .route(LOGINS, post(login))
         .route(SESSIONS, post(open_session))
+        .route(BEARER_SESSIONS, post(open_bearer_session))
         .route(SESSIONS_END, post(end_session))
         .route(TOKENS, post(token))
         .route(OWN_TOKENS, post(own_token))
@@ -62,6 +63,16 @@ async fn open_session(
 ) -> Result<Json<SessionResponse>, ApiError> {
     let caller = app.caller(&headers).await?;
     let handle = app.vault.open_session(&caller, &request.session).await?;
+    Ok(Json(SessionResponse { handle }))
+}
+
+async fn open_bearer_session(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    Json(request): Json<BearerRequest>,
+) -> Result<Json<SessionResponse>, ApiError> {
+    let caller = app.caller(&headers).await?;
+    let handle = app.vault.open_bearer_session(&caller, &request).await?;
     Ok(Json(SessionResponse { handle }))
 }
 

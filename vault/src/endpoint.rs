@@ -4,12 +4,14 @@ use std::pin::Pin;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use globus_auth_core::clock::UnixSeconds;
+use globus_auth_core::oauth::introspection::{self, ActiveToken, NotActive};
 use globus_auth_core::oauth::metadata::{ClientAuthentication, ProviderMetadata};
 use globus_auth_core::runtime::http_client::{HttpClient, SendError};
 use globus_auth_core::runtime::key_source::{self, FetchError, MAX_AGE};
 use globus_auth_core::runtime::refreshed::Refreshed;
 use globus_auth_core::url::Issuer;
-use http::{Request, header};
+use http::{Request, StatusCode, header};
 use secrecy::{ExposeSecret, SecretString};
 use url::{Url, form_urlencoded};
 use zeroize::Zeroizing;
@@ -31,6 +33,22 @@ pub enum TokenRequest<'a> {
     /// RFC 6749 §4.4.2.
     ClientCredentials {
         /// What is asked for.
+        scopes: &'a [String],
+    },
+    /// Globus: tokens for the services that the one depends on for which a token is.
+    DependentTokens {
+        /// The token, of our client.
+        token: &'a SecretString,
+        /// What is asked for.
+        scopes: &'a [String],
+    },
+    /// RFC 8693 §2.1.
+    TokenExchange {
+        /// The user's token.
+        subject_token: &'a SecretString,
+        /// For whom the other one must be good.
+        resource_server: &'a str,
+        /// What is asked for; empty, what the issuer gives.
         scopes: &'a [String],
     },
     /// RFC 6749 §6.
@@ -57,6 +75,21 @@ impl<'a> TokenRequest<'a> {
                 ("redirect_uri", redirect_uri),
             ],
             Self::ClientCredentials { .. } => vec![("grant_type", "client_credentials")],
+            Self::DependentTokens { token, .. } => vec![
+                ("grant_type", DEPENDENT_TOKEN_GRANT),
+                ("token", token.expose_secret()),
+            ],
+            Self::TokenExchange {
+                subject_token,
+                resource_server,
+                ..
+            } => vec![
+                ("grant_type", TOKEN_EXCHANGE_GRANT),
+                ("subject_token", subject_token.expose_secret()),
+                ("subject_token_type", answer::ACCESS_TOKEN_TYPE),
+                ("requested_token_type", answer::ACCESS_TOKEN_TYPE),
+                (target(resource_server), resource_server),
+            ],
             Self::RefreshToken { refresh_token, .. } => vec![
                 ("grant_type", "refresh_token"),
                 ("refresh_token", refresh_token.expose_secret()),
@@ -68,11 +101,20 @@ impl<'a> TokenRequest<'a> {
     fn scopes(self) -> String {
         match self {
             Self::AuthorizationCode { .. } => String::new(),
-            Self::ClientCredentials { scopes } | Self::RefreshToken { scopes, .. } => {
-                scopes.join(" ")
-            }
+            Self::ClientCredentials { scopes }
+            | Self::DependentTokens { scopes, .. }
+            | Self::RefreshToken { scopes, .. }
+            | Self::TokenExchange { scopes, .. } => scopes.join(" "),
         }
     }
+}
+
+/// The parameter that names whom a token must be good for: `resource` is an absolute URI without fragment,
+/// `audience` anything else (RFC 8693 §2.1).
+fn target(resource_server: &str) -> &'static str {
+    let is_uri = Url::parse(resource_server)
+        .is_ok_and(|url| url.fragment().is_none() && matches!(url.scheme(), "http" | "https"));
+    if is_uri { "resource" } else { "audience" }
 }
 
 /// What became of a request.
@@ -84,6 +126,17 @@ pub enum Exchange {
     NotSent,
     /// It left, and no answer came: the issuer may have done what it was asked.
     Unanswered,
+}
+
+/// What an issuer says of a token (RFC 7662 §2.2).
+#[derive(Debug)]
+pub enum Introspection {
+    /// It is good, and for our client.
+    Active(ActiveToken),
+    /// It is not.
+    Refused,
+    /// The issuer did not answer.
+    Unavailable,
 }
 
 /// Where tokens come from. In tests of the engine, a simulation.
@@ -99,6 +152,15 @@ pub trait TokenEndpoint: Send + Sync {
         &'a self,
         token: &'a SecretString,
     ) -> Pin<Box<dyn Future<Output = bool> + Send + 'a>>;
+
+    /// Asks what a token is (RFC 7662 §2.1), at `now`. Not every issuer tells.
+    fn introspect<'a>(
+        &'a self,
+        _token: &'a SecretString,
+        _now: UnixSeconds,
+    ) -> Pin<Box<dyn Future<Output = Introspection> + Send + 'a>> {
+        Box::pin(std::future::ready(Introspection::Unavailable))
+    }
 }
 
 /// Our client at an issuer.
@@ -234,6 +296,47 @@ impl Client {
     }
 }
 
+impl Client {
+    /// Issuers that do not advertise where have it below the token endpoint, as Globus does.
+    async fn ask_about(&self, token: &SecretString, now: UnixSeconds) -> Introspection {
+        let Ok(metadata) = self.metadata().await else {
+            return Introspection::Unavailable;
+        };
+        let provider = &metadata.provider;
+        let unadvertised = || introspection::globus_endpoint(&provider.token_endpoint);
+        let endpoint = provider.introspection_endpoint.clone();
+        let request = self.request(
+            &endpoint.unwrap_or_else(unadvertised),
+            provider.client_authentication,
+            &[("token", token.expose_secret())],
+        );
+        let Ok(request) = request else {
+            return Introspection::Unavailable;
+        };
+        let Ok(response) = self.http.send(request).await else {
+            return Introspection::Unavailable;
+        };
+        match response.status() {
+            StatusCode::OK => {}
+            // Globus says so to a client that the token is not for.
+            StatusCode::UNAUTHORIZED => return Introspection::Refused,
+            status => {
+                let (issuer, status) = (self.issuer.as_str(), status.as_u16());
+                tracing::warn!(issuer, status, "an issuer does not tell about a token");
+                return Introspection::Unavailable;
+            }
+        }
+        match introspection::parse(response.body(), &self.issuer, &self.id, now) {
+            Ok(active) => Introspection::Active(active),
+            Err(NotActive::Parse(_quotes_values)) => Introspection::Unavailable,
+            Err(reason) => {
+                tracing::debug!(%reason, "refused a token");
+                Introspection::Refused
+            }
+        }
+    }
+}
+
 impl TokenEndpoint for Client {
     fn ask<'a>(
         &'a self,
@@ -247,6 +350,14 @@ impl TokenEndpoint for Client {
         token: &'a SecretString,
     ) -> Pin<Box<dyn Future<Output = bool> + Send + 'a>> {
         Box::pin(self.take_back(token))
+    }
+
+    fn introspect<'a>(
+        &'a self,
+        token: &'a SecretString,
+        now: UnixSeconds,
+    ) -> Pin<Box<dyn Future<Output = Introspection> + Send + 'a>> {
+        Box::pin(self.ask_about(token, now))
     }
 }
 
@@ -267,9 +378,27 @@ fn basic(client_id: &str, secret: &str) -> String {
     format!("Basic {}", STANDARD.encode(pair.as_bytes()))
 }
 
+/// Of Globus; not RFC 8693.
+const DEPENDENT_TOKEN_GRANT: &str = "urn:globus:auth:grant_type:dependent_token";
+/// RFC 8693 §2.1.
+const TOKEN_EXCHANGE_GRANT: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_exchange_names_resources_and_audiences_apart() {
+        let pairs = [
+            ("https://api.example.org/v1", "resource"),
+            ("https://api.example.org/#a", "audience"),
+            ("transfer.api.globus.org", "audience"),
+            ("urn:x:y", "audience"),
+        ];
+        for (name, parameter) in pairs {
+            assert_eq!(target(name), parameter, "{name}");
+        }
+    }
 
     #[test]
     fn credentials_are_encoded_as_in_a_form() {

@@ -156,6 +156,7 @@ mod tests {
             resource_server: "r".to_owned(),
             scopes: vec!["a".to_owned()],
             rejected: None,
+            subject_token: None,
         }
     }
 

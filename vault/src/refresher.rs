@@ -112,6 +112,23 @@ impl Issuer {
         self.bulkhead.lock().is_closed()
     }
 
+    /// Asks for what is stored nowhere, if the bucket and the breaker let it.
+    pub(crate) async fn ask(&self, request: TokenRequest<'_>, now: Moment) -> Exchange {
+        let Ok(_place) = self.places.acquire().await else {
+            return Exchange::NotSent;
+        };
+        if let Permit::NotBefore(_) = self.permit(now) {
+            return Exchange::NotSent;
+        }
+        let exchange = self.endpoint.ask(request).await;
+        match &exchange {
+            Exchange::Answered(Ok(_)) => self.bulkhead.lock().answered(),
+            Exchange::Answered(Err(problem)) => self.heard(problem, now),
+            Exchange::NotSent | Exchange::Unanswered => self.bulkhead.lock().failed(now),
+        }
+        exchange
+    }
+
     /// Takes a request out of the bucket.
     pub fn permit(&self, now: Moment) -> Permit {
         self.bulkhead.lock().take(now)
@@ -646,7 +663,7 @@ impl Redemption<'_> {
 }
 
 /// The tokens for `resource`; an issuer that does not name resource servers means the one that was asked.
-fn own_set(sets: Vec<TokenSet>, resource: &str) -> Option<TokenSet> {
+pub(crate) fn own_set(sets: Vec<TokenSet>, resource: &str) -> Option<TokenSet> {
     sets.into_iter().find(|set| {
         let name = set.resource_server.as_deref();
         name.is_none_or(|name| name == resource)

@@ -1,6 +1,7 @@
 //! What the vault does for its callers.
 
 pub mod admin;
+mod bearer;
 mod consent;
 mod delegations;
 
@@ -44,6 +45,7 @@ pub struct Vault {
     keys: Vec<KeySource>,
     metrics: Metrics,
     ready: Ready,
+    exchanged: bearer::Exchanged,
 }
 
 /// Why a caller does not get what it asks for.
@@ -77,6 +79,7 @@ impl Vault {
             keys,
             metrics,
             ready: Ready::default(),
+            exchanged: bearer::Exchanged::default(),
         }
     }
 
@@ -288,13 +291,18 @@ impl Vault {
             self.refuse(caller, "session", None).await;
             return Err(VaultError::Forbidden);
         };
+        self.open(caller, login).await
+    }
+
+    /// A handle of the caller's pod for `session`.
+    async fn open(&self, caller: &Caller, session: SessionRow) -> Result<SecretString, VaultError> {
         let bytes = random::bytes::<32>()
             .map_err(|_unavailable| VaultError::Unavailable("no randomness"))?;
         let handle = SecretString::from(URL_SAFE_NO_PAD.encode(bytes));
         let row = SessionRow {
             digest: digest(handle.expose_secret().as_bytes()),
             pod: Some(caller.pod.clone()),
-            ..login
+            ..session
         };
         self.store().add_session(&row).await?;
         Ok(handle)
@@ -400,14 +408,23 @@ impl Vault {
             return Err(VaultError::Forbidden);
         }
         let (tenant, user) = (&session.tenant, &session.user);
-        let Some(grant) = self.find(tenant, user, resource).await? else {
-            return Ok(reauthentication(wanted.scopes.clone()));
+        let answer = match self.find(tenant, user, resource).await? {
+            None => reauthentication(wanted.scopes.clone()),
+            Some(grant) => match obstacle(&grant, &wanted.scopes) {
+                Some(obstacle) => obstacle,
+                None => {
+                    self.fresh(grant, &wanted.scopes, wanted.rejected.as_ref())
+                        .await?
+                }
+            },
         };
-        if let Some(obstacle) = obstacle(&grant, &wanted.scopes) {
-            return Ok(obstacle);
+        match (&answer, &wanted.subject_token) {
+            (TokenAnswer::Token(_), _) | (_, None) => Ok(answer),
+            (_, Some(subject_token)) => {
+                let exchanged = self.exchange(caller, &session, wanted, subject_token);
+                Ok(exchanged.await?.unwrap_or(answer))
+            }
         }
-        self.fresh(grant, &wanted.scopes, wanted.rejected.as_ref())
-            .await
     }
 
     /// An access token of our client itself at the first issuer, for a workload that may have it.

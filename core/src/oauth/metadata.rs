@@ -20,6 +20,8 @@ pub struct ProviderMetadata {
     pub end_session_endpoint: Option<Url>,
     /// Where a token is taken back (RFC 7009 §2).
     pub revocation_endpoint: Option<Url>,
+    /// Where one asks what a token is (RFC 7662 §2).
+    pub introspection_endpoint: Option<Url>,
     /// How the client shows its secret at the token endpoint.
     pub client_authentication: ClientAuthentication,
     /// Whether the authorization response carries `iss` (RFC 9207 §3); then it must.
@@ -43,6 +45,7 @@ struct Document {
     userinfo_endpoint: Option<String>,
     end_session_endpoint: Option<String>,
     revocation_endpoint: Option<String>,
+    introspection_endpoint: Option<String>,
     token_endpoint_auth_methods_supported: Option<Vec<String>>,
     #[serde(default)]
     authorization_response_iss_parameter_supported: bool,
@@ -81,6 +84,10 @@ impl ProviderMetadata {
             revocation_endpoint: document
                 .revocation_endpoint
                 .map(|text| endpoint("revocation_endpoint", &text))
+                .transpose()?,
+            introspection_endpoint: document
+                .introspection_endpoint
+                .map(|text| endpoint("introspection_endpoint", &text))
                 .transpose()?,
             client_authentication: client_authentication(
                 document.token_endpoint_auth_methods_supported.as_deref(),

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use globus_auth_core::sidecar_config::{
-    self as config, Delegation, DeliveredToken, GrantType, TokenRoute, Vault,
+    self as config, Delegation, DeliveredToken, GrantType, TokenRoute, Vault, VaultClient,
 };
 use globus_auth_core::url::{BadUrl, Issuer};
 use globus_auth_crds::conditions::{reasons, types};
@@ -58,12 +58,22 @@ pub fn vault(
             ));
         }
     }
+    let takes_bearer_tokens = |(issuer, (client_id, _)): (&Issuer, &(String, SecretString))| {
+        let client = status.clients.iter().find(|one| {
+            one.bearer_tokens && one.issuer == issuer.as_str() && one.client_id == *client_id
+        });
+        client.map(|client| VaultClient {
+            issuer: issuer.clone(),
+            client_id: client.client_id.clone(),
+        })
+    };
     check_files(&proxy.spec.tokens)?;
     let tokens = proxy.spec.tokens.iter().map(token);
     Ok(Some(Vault {
         url: url.clone(),
         certificate_authorities: authorities.clone(),
         tokens: tokens.collect::<Result<_, _>>()?,
+        bearer_tokens: client.and_then(takes_bearer_tokens),
     }))
 }
 
@@ -200,6 +210,26 @@ mod tests {
             reasons::VAULT_NOT_READY
         );
         assert_eq!(reason(Some(&ready()), "other"), reasons::UNKNOWN_CLIENT);
+    }
+
+    #[test]
+    fn a_proxy_is_told_whether_bearer_tokens_of_its_client_get_anything() {
+        let told = |accepts: bool| {
+            let vault = vault_with(&json!({
+                "url": "https://alcf-tokenvault.auth.svc", "certificateAuthorities": "PEM",
+                "clients": [
+                    {"issuer": "https://auth.globus.org", "clientId": "id", "bearerTokens": accepts},
+                    {"issuer": "https://auth.globus.org", "clientId": "other", "bearerTokens": true},
+                    {"issuer": "https://idp.example.org", "clientId": "id", "bearerTokens": true},
+                ],
+            }));
+            let vault = read(&proxy(), Some(&vault), "id").unwrap().unwrap();
+            vault
+                .bearer_tokens
+                .map(|client| (client.issuer, client.client_id))
+        };
+        assert_eq!(told(true), Some((Issuer::globus(), "id".to_owned())));
+        assert_eq!(told(false), None);
     }
 
     #[test]

@@ -271,6 +271,7 @@ fn client(issuer: &globus_auth_core::vault_config::Issuer) -> Client {
     Client {
         issuer: issuer.issuer.as_str().to_owned(),
         client_id: issuer.client_id.clone(),
+        bearer_tokens: !issuer.bearer_tokens.is_ignored(),
     }
 }
 

@@ -8,7 +8,7 @@ use globus_auth_core::identity::EmailVerification;
 use globus_auth_core::sidecar_config::LogLevel;
 use globus_auth_core::url::{BadUrl, Issuer as IssuerUrl};
 use globus_auth_core::vault_config::{
-    Admins, Consumer, Issuer, Refresh, Rotation, VERSION, VaultConfig, VaultReference,
+    Admins, BearerTokens, Consumer, Issuer, Refresh, Rotation, VERSION, VaultConfig, VaultReference,
 };
 use globus_auth_crds::TokenVault;
 use globus_auth_crds::conditions::{reasons, types};
@@ -154,6 +154,11 @@ fn issuer(
         session_seconds: issuer
             .session_days
             .map(|days| u64::from(days.unsigned_abs()) * 86_400),
+        bearer_tokens: match issuer.bearer_tokens {
+            spec::BearerTokens::Ignored => BearerTokens::Ignored,
+            spec::BearerTokens::Accepted => BearerTokens::Accepted,
+            spec::BearerTokens::Exchanged => BearerTokens::Exchanged,
+        },
     })
 }
 
@@ -286,6 +291,23 @@ mod tests {
         }
         let config = validate(&vault(&json!([issuer])), &secrets()).unwrap();
         assert_eq!(config.issuers[0].rotation, expected);
+    }
+
+    #[rstest]
+    #[case(None, BearerTokens::Ignored)]
+    #[case(Some("Ignored"), BearerTokens::Ignored)]
+    #[case(Some("Accepted"), BearerTokens::Accepted)]
+    #[case(Some("Exchanged"), BearerTokens::Exchanged)]
+    fn bearer_tokens_get_nothing_unless_it_is_said(
+        #[case] word: Option<&str>,
+        #[case] expected: BearerTokens,
+    ) {
+        let mut issuer = globus("client");
+        if let Some(word) = word {
+            issuer["bearerTokens"] = word.into();
+        }
+        let config = validate(&vault(&json!([issuer])), &secrets()).unwrap();
+        assert_eq!(config.issuers[0].bearer_tokens, expected);
     }
 
     fn with_admins(admins: Value) -> Result<Option<Admins>, String> {

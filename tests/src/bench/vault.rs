@@ -92,6 +92,7 @@ async fn wanted(stage: &Stage, scope: &str) -> anyhow::Result<TokenRequest> {
         resource_server: OTHER_SERVICE.to_owned(),
         scopes: vec![],
         rejected: None,
+        subject_token: None,
     })
 }
 

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use globus_auth_core::sidecar_config::{DeliveredToken, SidecarConfig};
+use globus_auth_core::sidecar_config::{DeliveredToken, SidecarConfig, VaultClient};
 use globus_auth_core::vault_config::VaultConfig;
 
 use super::browser::Browser;
@@ -214,6 +214,7 @@ impl Setup {
                 url: started.url(),
                 certificate_authorities: started.authority().to_owned(),
                 tokens,
+                bearer_tokens: takes_bearer_tokens(&vault_config),
             });
             behind = Some(started);
         }
@@ -241,6 +242,15 @@ impl Setup {
             upstream_address,
         }
     }
+}
+
+/// The client of the login, if the vault gives something for bearer tokens of its users.
+fn takes_bearer_tokens(config: &VaultConfig) -> Option<VaultClient> {
+    let issuer = config.issuers.first()?;
+    (!issuer.bearer_tokens.is_ignored()).then(|| VaultClient {
+        issuer: issuer.issuer.clone(),
+        client_id: issuer.client_id.clone(),
+    })
 }
 
 impl Stage {

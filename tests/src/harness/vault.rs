@@ -19,7 +19,7 @@ use globus_auth_core::vault_api::{
     SessionResponse, audience,
 };
 use globus_auth_core::vault_config::{
-    Consumer, Issuer, Refresh, Rotation, VERSION, VaultConfig, VaultReference,
+    BearerTokens, Consumer, Issuer, Refresh, Rotation, VERSION, VaultConfig, VaultReference,
 };
 use http::{Request, StatusCode, header};
 use secrecy::ExposeSecret;
@@ -73,6 +73,7 @@ pub fn config(issuer: &str, resource_servers: &[&str]) -> VaultConfig {
             rotation: Rotation::Never,
             requests_per_second: 1000,
             session_seconds: None,
+            bearer_tokens: BearerTokens::Ignored,
         }],
         consumers: vec![Consumer {
             namespace: "ml".to_owned(),

@@ -1,6 +1,7 @@
 //! Users' tokens: from a login, through the vault, to the workload.
 
 mod admin;
+mod bearer;
 mod consent;
 mod delegation;
 
@@ -152,6 +153,7 @@ async fn token_for(
         resource_server: resource_server.to_owned(),
         scopes: vec![],
         rejected: None,
+        subject_token: None,
     };
     stage.vault().ask(pod, TOKENS, &request).await
 }
@@ -296,6 +298,7 @@ async fn fifty_requests_at_expiry_cause_one_refresh() {
             resource_server: OTHER_SERVICE.to_owned(),
             scopes: vec![],
             rejected: rejected.clone(),
+            subject_token: None,
         };
         let stage = &stage;
         async move {
@@ -567,6 +570,7 @@ async fn rejected_token(setup: Setup, grace: Option<u32>) -> (Stage, TokenReques
         resource_server: OTHER_SERVICE.to_owned(),
         scopes: vec![],
         rejected: Some(fingerprint(&first.access_token)),
+        subject_token: None,
     };
     (
         stage,
@@ -944,6 +948,7 @@ async fn a_grant_that_the_issuer_has_ended_asks_its_user() {
         resource_server: OTHER_SERVICE.to_owned(),
         scopes: vec![],
         rejected: Some(fingerprint(&first.access_token)),
+        subject_token: None,
     };
     let before = refreshes(&stage);
     for _ in 0..5 {

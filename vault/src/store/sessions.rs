@@ -11,7 +11,7 @@ use crate::progress::Moment;
 pub struct SessionRow {
     /// Of what its holder shows.
     pub digest: Digest,
-    /// Of the login that it belongs to.
+    /// Of the login that it belongs to, or of the bearer token.
     pub login: Digest,
     /// The workload.
     pub tenant: String,
@@ -103,7 +103,7 @@ impl Store {
         Ok(!has_other)
     }
 
-    /// Whether `user` is logged in at the workload `tenant`.
+    /// Whether `user` is logged in at the workload `tenant`. Whoever came with a bearer token is not.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -115,7 +115,7 @@ impl Store {
     ) -> Result<bool, StoreError> {
         let row = sqlx::query(
             "SELECT count(*) AS n FROM sessions WHERE tenant = $1 AND user_issuer = $2 \
-             AND user_subject = $3 AND ends_at > $4",
+             AND user_subject = $3 AND ends_at > $4 AND pod IS NULL",
         )
         .bind(tenant.to_owned())
         .bind(user.issuer.clone())

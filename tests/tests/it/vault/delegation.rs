@@ -71,6 +71,7 @@ impl Job {
                 file: Some("alcf.token".to_owned()),
                 ..token("alcf", OTHER_SERVICE, OTHER_SCOPE)
             }],
+            bearer_tokens: None,
         });
         let options = [
             format!("--vault-token={}", stage.vault().identity_token(JOB)),
