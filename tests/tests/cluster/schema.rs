@@ -187,9 +187,137 @@ async fn a_bad_resource_is_refused_with_the_field_and_the_fix(
     #[case] words: &str,
 ) {
     let namespace = Namespace::new("schema").await;
-    let mut object = good();
+    let refusal = dry_run(&namespace, &spoilt(good(), pointer, value)).unwrap_err();
+    assert!(refusal.contains(words), "{refusal}");
+}
+
+/// A good vault; each case spoils one thing.
+fn good_vault() -> serde_json::Value {
+    serde_json::json!({
+        "apiVersion": "globus-auth.dev/v1alpha1",
+        "kind": "TokenVault",
+        "metadata": {"name": "tokens"},
+        "spec": {
+            "issuers": [{"name": "globus", "type": "Globus", "clientSecretRef": {"name": "client"}}],
+            "consumers": [{"namespace": "ml", "serviceAccount": "app", "resourceServers": ["transfer.api.globus.org"]}],
+        },
+    })
+}
+
+#[tokio::test]
+async fn a_minimal_vault_is_accepted_with_its_defaults() {
+    let namespace = Namespace::new("schema").await;
+    let stored: serde_json::Value =
+        serde_json::from_str(&dry_run(&namespace, &good_vault()).unwrap()).unwrap();
+    let spec = &stored["spec"];
+    assert_eq!(spec["storage"]["type"], "SQLite");
+    assert_eq!(spec["replicas"], 1);
+    assert_eq!(spec["refresh"]["keepAliveDays"], 30);
+    assert_eq!(spec["encryption"]["rotationPeriodDays"], 90);
+    assert_eq!(spec["deletionPolicy"], "Retain");
+}
+
+#[rstest]
+#[case::replicas_of_a_file("/spec/replicas", "2", "replicas above 1 need storage.type PostgreSQL")]
+#[case::postgresql_without_address(
+    "/spec/storage",
+    "{\"type\": \"PostgreSQL\"}",
+    "storage.postgresql is required with storage.type PostgreSQL"
+)]
+#[case::address_with_a_file(
+    "/spec/storage",
+    "{\"postgresql\": {\"urlSecretRef\": {\"name\": \"db\", \"key\": \"url\"}}}",
+    "storage.postgresql is for storage.type PostgreSQL"
+)]
+#[case::file_with_postgresql(
+    "/spec/storage",
+    "{\"type\": \"PostgreSQL\", \"sqlite\": {}, \"postgresql\": {\"urlSecretRef\": {\"name\": \"db\", \"key\": \"url\"}}}",
+    "storage.sqlite is for storage.type SQLite"
+)]
+#[case::size(
+    "/spec/storage",
+    "{\"sqlite\": {\"size\": \"much\"}}",
+    "spec.storage.sqlite.size"
+)]
+#[case::no_issuers("/spec/issuers", "[]", "spec.issuers")]
+#[case::oidc_without_issuer(
+    "/spec/issuers",
+    "[{\"name\": \"idp\", \"type\": \"OIDC\", \"clientSecretRef\": {\"name\": \"client\"}}]",
+    "issuers[].issuer is required with type OIDC"
+)]
+#[case::two_issuers_of_a_name(
+    "/spec/issuers",
+    "[{\"name\": \"a\", \"type\": \"Globus\", \"clientSecretRef\": {\"name\": \"client\"}}, {\"name\": \"a\", \"type\": \"Globus\", \"clientSecretRef\": {\"name\": \"client\"}}]",
+    "Duplicate value"
+)]
+#[case::bearer_tokens(
+    "/spec/issuers/0/bearerTokens",
+    "\"Welcome\"",
+    "Unsupported value: \"Welcome\""
+)]
+#[case::network("/spec/allowedNetworks", "[\"everywhere\"]", "spec.allowedNetworks[0]")]
+#[case::consumer_of_nothing(
+    "/spec/consumers",
+    "[{\"namespace\": \"ml\", \"serviceAccount\": \"app\"}]",
+    "consumers[] needs resourceServers, clientCredentials, or both"
+)]
+#[case::delegation(
+    "/spec/consumers/0/delegationDays",
+    "0",
+    "spec.consumers[0].delegationDays"
+)]
+#[case::admins_who_are_nobody(
+    "/spec/admins",
+    "{\"audience\": \"admins\"}",
+    "admins needs emails, groups, or both"
+)]
+#[case::name(
+    "/metadata/name",
+    "\"a-name-that-is-too-long-for-the-service-that-is-named-after-it\"",
+    "metadata.name must have at most 51"
+)]
+#[tokio::test]
+async fn a_bad_vault_is_refused_with_the_field_and_the_fix(
+    #[case] pointer: &str,
+    #[case] value: &str,
+    #[case] words: &str,
+) {
+    let namespace = Namespace::new("schema").await;
+    let refusal = dry_run(&namespace, &spoilt(good_vault(), pointer, value)).unwrap_err();
+    assert!(refusal.contains(words), "{refusal}");
+}
+
+/// `object` with another `value` at `pointer`.
+fn spoilt(mut object: serde_json::Value, pointer: &str, value: &str) -> serde_json::Value {
     let (parent, member) = pointer.rsplit_once('/').unwrap();
     object.pointer_mut(parent).unwrap()[member] = serde_json::from_str(value).unwrap();
+    object
+}
+
+#[rstest]
+#[case::without_a_vault(None, "{\"header\": \"X-Token\"}", "set vaultRef")]
+#[case::by_no_way(Some("tokens"), "{}", "a token needs a way to a workload")]
+#[case::of_nobody_who_delegates(
+    Some("tokens"),
+    "{\"grantType\": \"ClientCredentials\", \"delegation\": {\"serviceAccount\": \"jobs\"}}",
+    "a token that acts for no user cannot be delegated"
+)]
+#[tokio::test]
+async fn a_token_that_cannot_be_is_refused(
+    #[case] vault: Option<&str>,
+    #[case] token: &str,
+    #[case] words: &str,
+) {
+    let namespace = Namespace::new("schema").await;
+    let mut object = good();
+    if let Some(name) = vault {
+        object["spec"]["vaultRef"] = serde_json::json!({"name": name});
+    }
+    let mut token: serde_json::Value = serde_json::from_str(token).unwrap();
+    token["name"] = "transfer".into();
+    token["resourceServer"] = "transfer.api.globus.org".into();
+    token["scopes"] = serde_json::json!(["all"]);
+    object["spec"]["tokens"] = serde_json::json!([token]);
     let refusal = dry_run(&namespace, &object).unwrap_err();
     assert!(refusal.contains(words), "{refusal}");
 }
