@@ -4,7 +4,8 @@ use sqlx::any::{AnyArguments, AnyRow};
 use sqlx::query::Query;
 use sqlx::{Any, Row};
 
-use super::{Store, StoreError, milliseconds, moment, words};
+use super::rows::words;
+use super::{Store, StoreError, milliseconds, moment};
 use crate::grant::User;
 use crate::progress::Moment;
 

@@ -4,10 +4,12 @@ mod postgresql;
 
 use std::path::PathBuf;
 
+use globus_auth_core::oauth::globus::requirements::SessionRequirements;
 use rstest::rstest;
 
 use super::*;
-use crate::grant::digest;
+use crate::grant::{Kind, Reason, SealedTokens, digest};
+use crate::progress::{Attempt, Progress};
 
 /// Which database a test runs on.
 #[derive(Clone, Copy, Debug)]
