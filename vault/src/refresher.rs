@@ -34,6 +34,7 @@ use crate::metrics::Metrics;
 use crate::progress::{self, Attempt, Claim, Failure, Landing, Moment, Rotation, Settlement};
 use crate::schedule::{self, KeepAlive};
 use crate::secrets::{Secrets, SecretsError};
+use crate::store::audit::Entry;
 use crate::store::{Store, StoreError};
 
 /// An issuer, as the refresher knows it.
@@ -535,7 +536,17 @@ impl Refresher {
     async fn quarantine(&self, grant: Grant) -> Result<(), RefreshError> {
         tracing::error!(grant = grant.id, "the tokens of a grant do not open");
         self.metrics.refreshed("corrupt");
-        self.give_up(grant, Reason::Corrupt).await
+        let owner = &grant.owner;
+        let whose = (
+            Some(owner.user.subject.clone()),
+            Some(owner.resource.clone()),
+        );
+        let entry = Entry::of_vault(self.now(), "quarantine", whose, "corrupt");
+        let given_up = self.give_up(grant, Reason::Corrupt).await;
+        if let Err(error) = self.store.append(&entry).await {
+            return Err(unavailable(&error));
+        }
+        given_up
     }
 
     /// Refreshes what is due, until `stop`.

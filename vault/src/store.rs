@@ -6,6 +6,7 @@
 
 pub mod audit;
 pub mod delegations;
+mod quarantine;
 mod rows;
 pub mod sessions;
 
@@ -13,9 +14,10 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
+use sqlx::migrate::Migrator;
 use sqlx::{AnyPool, Executor, Row};
 
-use self::rows::{INSERT, REPLACE, bind, read};
+use self::rows::{INSERT, REPLACE, bind};
 use crate::grant::{Grant, Owner, State, User};
 use crate::keyring::KeyId;
 use crate::progress::Moment;
@@ -57,12 +59,17 @@ impl Store {
             .connect_with(options)
             .await
             .map_err(StoreError::Connect)?;
-        let migrations = if is_sqlite { &SQLITE } else { &POSTGRESQL };
-        migrations.run(&pool).await.map_err(StoreError::Migrate)?;
-        Ok(Self {
+        let store = Self {
             pool,
             is_shared: !is_sqlite,
-        })
+        };
+        let migrated = store.migrations().run(&store.pool).await;
+        migrated.map_err(StoreError::Migrate)?;
+        Ok(store)
+    }
+
+    const fn migrations(&self) -> &'static Migrator {
+        if self.is_shared { &POSTGRESQL } else { &SQLITE }
     }
 
     /// Lets go of the database.
@@ -154,7 +161,7 @@ impl Store {
             .fetch_optional(&self.pool)
             .await
             .map_err(StoreError::Query)?;
-        row.as_ref().map(read).transpose()
+        self.read_one(row).await
     }
 
     /// The grant of this owner.
@@ -175,7 +182,7 @@ impl Store {
         .fetch_optional(&self.pool)
         .await
         .map_err(StoreError::Query)?;
-        row.as_ref().map(read).transpose()
+        self.read_one(row).await
     }
 
     /// What `user` let the workload `tenant` do.
@@ -193,7 +200,7 @@ impl Store {
         .fetch_all(&self.pool)
         .await
         .map_err(StoreError::Query)?;
-        rows.iter().map(read).collect()
+        self.read_all(&rows).await
     }
 
     /// Adds a grant, unless its owner has one. Whether it was added.
@@ -291,7 +298,7 @@ impl Store {
             .fetch_all(&self.pool)
             .await
             .map_err(StoreError::Query)?;
-        rows.iter().map(read).collect()
+        self.read_all(&rows).await
     }
 
     /// Up to `limit` grants after the id `after`, in the order of their ids: those that `filter` names.
@@ -316,7 +323,7 @@ impl Store {
         .fetch_all(&self.pool)
         .await
         .map_err(StoreError::Query)?;
-        rows.iter().map(read).collect()
+        self.read_all(&rows).await
     }
 
     /// Removes version `version` of a grant. Whether it was still there.
@@ -344,7 +351,7 @@ impl Store {
             .fetch_all(&self.pool)
             .await
             .map_err(StoreError::Query)?;
-        rows.iter().map(read).collect()
+        self.read_all(&rows).await
     }
 
     /// How many grants are stored under which key.
@@ -402,7 +409,8 @@ impl Store {
             .map(|row| {
                 let word: String = row.try_get("state").map_err(StoreError::Query)?;
                 let n: i64 = row.try_get("n").map_err(StoreError::Query)?;
-                let state = State::parse(&word).ok_or(StoreError::Corrupt)?;
+                // What cannot be read waits for its user, as soon as it is looked at.
+                let state = State::parse(&word).unwrap_or(State::NeedsReauthentication);
                 Ok((state, n.unsigned_abs()))
             })
             .collect()
@@ -433,8 +441,10 @@ fn integer(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-static SQLITE: sqlx::migrate::Migrator = sqlx::migrate!("migrations/sqlite");
-static POSTGRESQL: sqlx::migrate::Migrator = sqlx::migrate!("migrations/postgresql");
+/// A new word in a column of words needs a new version, too: an older vault that does not know it leaves the rows of a
+/// newer one alone.
+static SQLITE: Migrator = sqlx::migrate!("migrations/sqlite");
+static POSTGRESQL: Migrator = sqlx::migrate!("migrations/postgresql");
 
 /// Every commit is on the disk when it returns, and what is deleted is overwritten.
 const SQLITE_SETTINGS: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
@@ -457,6 +467,9 @@ pub enum StoreError {
     /// The tables could not be brought to the newest form.
     #[error("failed to bring the tables of the database to the newest form")]
     Migrate(#[source] sqlx::migrate::MigrateError),
+    /// A newer vault has written into the database.
+    #[error("a newer vault has written into the database, and this one cannot read it")]
+    Newer,
     /// A statement failed.
     #[error("failed to ask the database")]
     Query(#[source] sqlx::Error),

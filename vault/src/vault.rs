@@ -25,13 +25,14 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::answer::{Problem, TokenResponse, TokenSet};
 use crate::caller::Caller;
 use crate::endpoint::{Exchange, TokenRequest};
-use crate::envelope::Field;
+use crate::envelope::{Field, OpenError};
 use crate::grant::{Digest, Grant, Kind, Owner, SealedTokens, State, User, digest};
 use crate::metrics::Metrics;
 use crate::progress::{Moment, Progress};
 use crate::ready::Ready;
 use crate::refresher::{self, Issuer, RefreshError, Refresher};
 use crate::schedule;
+use crate::secrets::SecretsError;
 use crate::store::audit::Entry;
 use crate::store::sessions::SessionRow;
 use crate::store::{Store, StoreError};
@@ -621,12 +622,18 @@ impl Vault {
         (now.saturating_add(issuer.warning()?) >= ends_at).then_some(ends_at)
     }
 
+    /// The access token of a grant. One that is not what was stored is none, and another one is got.
     fn opened(&self, grant: &Grant) -> Result<Option<SecretString>, VaultError> {
-        let opened = self.refresher.secrets().open(grant, Field::AccessToken);
-        opened.map_err(|error| {
-            tracing::error!(grant = grant.id, error = %error, "an access token does not open");
-            VaultError::Unavailable("a stored token does not open")
-        })
+        match self.refresher.secrets().open(grant, Field::AccessToken) {
+            Err(SecretsError::Open(OpenError::UnknownKey { .. })) => Err(VaultError::Unavailable(
+                "a stored token is under a key that is not here",
+            )),
+            Err(error) => {
+                tracing::error!(grant = grant.id, error = %error, "an access token does not open");
+                Ok(None)
+            }
+            Ok(opened) => Ok(opened),
+        }
     }
 
     /// What the user of a session has connected.

@@ -459,6 +459,9 @@ async fn what_does_not_open_is_quarantined_and_not_sent() {
     assert_eq!(scene.refresh(0).await, Err(RefreshError::NeedsUser));
     assert_eq!(scene.row().await.reason, Some(Reason::Corrupt));
     assert_eq!(scene.asked(), 0);
+    let entries = store.entries(0, 9).await.unwrap();
+    let entries: Vec<_> = entries.iter().map(|(_, one)| &*one.action).collect();
+    assert_eq!(entries, ["quarantine"]);
 }
 
 #[tokio::test]

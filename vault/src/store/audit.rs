@@ -4,8 +4,9 @@
 use serde::{Deserialize, Serialize};
 use sqlx::Row;
 
-use super::{Store, StoreError};
+use super::{Store, StoreError, milliseconds};
 use crate::grant::{Digest, digest};
+use crate::progress::Moment;
 
 /// What is written down. Never a token.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -28,6 +29,26 @@ pub struct Entry {
     pub resource: Option<String>,
     /// How it ended.
     pub result: String,
+}
+
+impl Entry {
+    /// What the vault did by itself at `now`, to what a user has at a resource server.
+    pub fn of_vault(
+        now: Moment,
+        action: &str,
+        (user, resource): (Option<String>, Option<String>),
+        result: &str,
+    ) -> Self {
+        Self {
+            at: milliseconds(now).unsigned_abs(),
+            action: action.to_owned(),
+            actor: "vault".to_owned(),
+            pod: None,
+            user,
+            resource,
+            result: result.to_owned(),
+        }
+    }
 }
 
 impl Store {

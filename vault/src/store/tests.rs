@@ -346,6 +346,97 @@ async fn what_is_unused_is_found_and_removed_unless_somebody_uses_it_meanwhile(
     assert_eq!(store.grant(&alice.id).await.unwrap(), None);
 }
 
+/// A row that no vault wrote asks its user, whatever is wrong with it, and is noted; the others go on.
+#[rstest]
+#[tokio::test]
+async fn a_row_that_cannot_be_read_is_set_aside_and_the_rest_goes_on(
+    #[values(Database::SQLite, Database::PostgreSQL)] database: Database,
+    #[values(
+        "state = 'fine'",
+        "kind = ''",
+        "reason = 'none'",
+        "token_digest = substr(token_digest, 1, 31)",
+        "attempt_digest = substr(attempt_digest, 1, 1)",
+        "requirements = '{'",
+        "failures = -1"
+    )]
+    damage: &str,
+) {
+    let column = damage.split(' ').next().unwrap();
+    let name = format!("damage-{column}");
+    let (store, _folder) = scratch_in(database, &name).await;
+    let (damaged, good) = (grant("ml/app", "alice", "r"), grant("ml/app", "alice", "s"));
+    for grant in [&damaged, &good] {
+        store.insert(grant).await.unwrap();
+    }
+    sqlx::query(sqlx::AssertSqlSafe(format!(
+        "UPDATE grants SET {damage} WHERE resource = 'r'"
+    )))
+    .execute(&store.pool)
+    .await
+    .unwrap();
+    assert!(store.counts().await.is_ok());
+    let found = store.grants_of("ml/app", &good.owner.user).await.unwrap();
+    let [aside, untouched] = &found[..] else {
+        panic!("{found:?}");
+    };
+    assert_eq!(*untouched, good);
+    assert_eq!(aside.owner, damaged.owner);
+    assert_eq!(
+        (aside.state, aside.reason, aside.due_at),
+        (
+            State::NeedsReauthentication,
+            Some(Reason::Corrupt),
+            None::<Moment>
+        )
+    );
+    assert_eq!(aside.tokens, damaged.tokens);
+    // Once: then it can be read.
+    assert_eq!(
+        store.find(&damaged.owner).await.unwrap().as_ref(),
+        Some(aside)
+    );
+    let entries = store.entries(0, 9).await.unwrap();
+    let [(_, entry)] = &entries[..] else {
+        panic!("{entries:?}");
+    };
+    assert_eq!(
+        (entry.action.as_str(), entry.resource.as_deref()),
+        ("quarantine", Some("r"))
+    );
+}
+
+/// A word that this vault does not know may be a newer one's, which serves beside it while it is rolled out.
+#[rstest]
+#[tokio::test]
+async fn what_a_newer_vault_wrote_is_left_alone(
+    #[values(Database::SQLite, Database::PostgreSQL)] database: Database,
+) {
+    let (store, _folder) = scratch_in(database, "newer").await;
+    let written = grant("ml/app", "alice", "r");
+    store.insert(&written).await.unwrap();
+    for statement in [
+        "UPDATE grants SET state = 'new'",
+        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+         SELECT version + 1, description, success, checksum, execution_time FROM _sqlx_migrations \
+         ORDER BY version DESC LIMIT 1",
+    ] {
+        let executed = sqlx::query(statement).execute(&store.pool).await;
+        executed.unwrap();
+    }
+    let read = store.find(&written.owner).await;
+    assert!(matches!(read, Err(StoreError::Newer)), "{read:?}");
+    let row = sqlx::query("SELECT state, version FROM grants")
+        .fetch_one(&store.pool)
+        .await
+        .unwrap();
+    let state: String = row.try_get("state").unwrap();
+    assert_eq!(
+        (state.as_str(), row.try_get("version").ok()),
+        ("new", Some(1_i64))
+    );
+}
+
 /// What the first version wrote is read by this one.
 #[rstest]
 #[tokio::test]

@@ -30,7 +30,16 @@ impl TokenEndpoint for Notes {
         &'a self,
         _request: TokenRequest<'a>,
     ) -> Pin<Box<dyn Future<Output = Exchange> + Send + 'a>> {
-        Box::pin(std::future::ready(Exchange::NotSent))
+        let response = TokenResponse {
+            sets: vec![TokenSet {
+                access_token: "renewed".into(),
+                lifetime: HOUR,
+                is_bearer: true,
+                ..TokenSet::none(vec![])
+            }],
+            id_token: None,
+        };
+        Box::pin(std::future::ready(Exchange::Answered(Ok(response))))
     }
 
     fn revoke<'a>(
@@ -144,6 +153,24 @@ async fn what_nobody_uses_is_forgotten_and_what_is_used_is_kept() {
     assert_eq!(*world.issuer.0.lock(), ["rt-idle", "at-idle"]);
     assert_eq!(world.get(&queued).await.unwrap().state, State::Active);
     assert_eq!(world.vault.store().verify_audit().await.unwrap(), Ok(1));
+}
+
+/// Of a row into which somebody wrote, what is whole goes on: another access token is got.
+#[tokio::test]
+async fn an_access_token_that_is_not_what_was_stored_is_not_given_out() {
+    let world = World::new("forged").await;
+    let owner = world.consent("alice").await;
+    let mut forged = world.get(&owner).await.unwrap();
+    let version = forged.progress.version;
+    forged.progress.version += 1;
+    forged.tokens.access.as_mut().unwrap()[60] ^= 1;
+    assert!(world.vault.store().replace(&forged, version).await.unwrap());
+    let answer = world.vault.fresh(forged, &[], None).await.unwrap();
+    let TokenAnswer::Token(token) = answer else {
+        panic!("{answer:?}")
+    };
+    assert_eq!(token.access_token.expose_secret(), "renewed");
+    assert_eq!(world.get(&owner).await.unwrap().state, State::Active);
 }
 
 /// Scenario 7: a session policy of 30 days, with 3 days left.
