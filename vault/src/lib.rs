@@ -6,7 +6,7 @@
 //! | `keyring`, `envelope`, `secrets` | how secrets are encrypted |
 //! | `progress` | what may be done with a refresh token, whatever crashes: pure, and checked as a model |
 //! | `answer`, `schedule`, `bulkhead` | what an issuer says, when it is asked, how often: pure |
-//! | `endpoint`, `refresher` | who asks it |
+//! | `issuer`, `endpoint`, `refresher` | who asks it |
 //! | `store` | where grants, sessions and the audit log lie |
 //! | `import` | taking over what others keep in files |
 //! | `caller`, `app`, `admin`, `vault`, `ready` | who asks, what they ask, what they get |
@@ -26,6 +26,7 @@ pub mod envelope;
 pub mod failpoint;
 pub mod grant;
 pub mod import;
+pub mod issuer;
 pub mod keyring;
 pub mod metrics;
 pub mod progress;

@@ -9,7 +9,9 @@
 //!
 //! Whoever waits for a refresh that somebody else has claimed reads the row until it has changed.
 
-use std::collections::{HashMap, VecDeque};
+mod redemption;
+
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,121 +22,23 @@ use globus_auth_core::oauth::globus::requirements::SessionRequirements;
 use globus_auth_core::random;
 use globus_auth_core::runtime::telemetry::Chain;
 use parking_lot::Mutex;
-use secrecy::{ExposeSecret, SecretString};
-use tokio::sync::Semaphore;
+use secrecy::ExposeSecret;
 use tokio::task::JoinHandle;
 
+use self::redemption::Redemption;
 use crate::answer::{Problem, TokenSet};
-use crate::bulkhead::{Bulkhead, Limits, Permit};
-use crate::endpoint::{Exchange, TokenEndpoint, TokenRequest};
+use crate::bulkhead::Permit;
+use crate::endpoint::{Exchange, TokenRequest};
 use crate::envelope::{Field, OpenError};
 use crate::failpoint::{self, Step};
 use crate::grant::{Digest, Grant, Kind, Reason, State, digest};
+use crate::issuer::Issuer;
 use crate::metrics::Metrics;
-use crate::progress::{self, Attempt, Claim, Failure, Landing, Moment, Rotation, Settlement};
-use crate::schedule::{self, KeepAlive};
+use crate::progress::{self, Claim, Failure, Landing, Moment, Rotation};
+use crate::schedule;
 use crate::secrets::{Secrets, SecretsError};
 use crate::store::audit::Entry;
 use crate::store::{Store, StoreError};
-
-/// An issuer, as the refresher knows it.
-pub struct Issuer {
-    /// The issuer identifier.
-    pub issuer: String,
-    /// Our client there.
-    pub client_id: String,
-    /// Where tokens come from.
-    pub endpoint: Arc<dyn TokenEndpoint>,
-    /// What it does with redeemed refresh tokens.
-    pub rotation: Rotation,
-    /// How long unused grants wait.
-    pub keep_alive: KeepAlive,
-    bulkhead: Mutex<Bulkhead>,
-    places: Semaphore,
-    /// What was due when the store was last asked, in turn. So a crowd is not counted again for each of it.
-    backlog: Mutex<VecDeque<String>>,
-    /// How much of a crowd is taken from the store at a time: what the bucket gives in ten seconds.
-    batch: u32,
-}
-
-impl std::fmt::Debug for Issuer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Issuer({:?}, {:?})", self.issuer, self.client_id)
-    }
-}
-
-/// How hard an issuer is pressed.
-#[derive(Clone, Copy, Debug)]
-pub struct Pressure {
-    /// Requests over time.
-    pub limits: Limits,
-    /// Requests at a time.
-    pub at_once: u32,
-}
-
-impl Issuer {
-    /// An issuer that is believed to work.
-    pub fn new(
-        (issuer, client_id): (String, String),
-        endpoint: Arc<dyn TokenEndpoint>,
-        rotation: Rotation,
-        keep_alive: KeepAlive,
-        pressure: Pressure,
-    ) -> Self {
-        Self {
-            issuer,
-            client_id,
-            endpoint,
-            rotation,
-            keep_alive,
-            bulkhead: Mutex::new(Bulkhead::new(pressure.limits)),
-            places: Semaphore::new(usize::try_from(pressure.at_once).unwrap_or(1).max(1)),
-            backlog: Mutex::default(),
-            batch: pressure.limits.per_second.saturating_mul(10).max(1),
-        }
-    }
-
-    /// Notes that the issuer refused: what that says of the issuer, not of the grant.
-    fn heard(&self, problem: &Problem, now: Moment) {
-        let mut bulkhead = self.bulkhead.lock();
-        match problem {
-            Problem::Transient => bulkhead.failed(now),
-            Problem::Throttled { retry_after } => bulkhead.throttled(now, *retry_after),
-            Problem::Client
-            | Problem::Grant
-            | Problem::Interaction { .. }
-            | Problem::Scope
-            | Problem::Unclassified => bulkhead.answered(),
-        }
-    }
-
-    /// Whether it is believed to work.
-    pub fn is_reachable(&self) -> bool {
-        self.bulkhead.lock().is_closed()
-    }
-
-    /// Asks for what is stored nowhere, if the bucket and the breaker let it.
-    pub(crate) async fn ask(&self, request: TokenRequest<'_>, now: Moment) -> Exchange {
-        let Ok(_place) = self.places.acquire().await else {
-            return Exchange::NotSent;
-        };
-        if let Permit::NotBefore(_) = self.permit(now) {
-            return Exchange::NotSent;
-        }
-        let exchange = self.endpoint.ask(request).await;
-        match &exchange {
-            Exchange::Answered(Ok(_)) => self.bulkhead.lock().answered(),
-            Exchange::Answered(Err(problem)) => self.heard(problem, now),
-            Exchange::NotSent | Exchange::Unanswered => self.bulkhead.lock().failed(now),
-        }
-        exchange
-    }
-
-    /// Takes a request out of the bucket.
-    pub fn permit(&self, now: Moment) -> Permit {
-        self.bulkhead.lock().take(now)
-    }
-}
 
 /// Why a refresh brought no token.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -599,80 +503,6 @@ impl Refresher {
     }
 }
 
-/// A redemption under way.
-struct Redemption<'r> {
-    issuer: &'r Issuer,
-    /// The row as it was claimed.
-    claimed: Grant,
-    attempt: Attempt<Digest>,
-    sent_at: Moment,
-    /// What is redeemed; none where the client's own credentials are.
-    refresh_token: Option<SecretString>,
-}
-
-impl Redemption<'_> {
-    /// Whether what came is the newest; a client's own tokens always are.
-    fn landing(&self, row: &Grant) -> Landing {
-        match row.kind {
-            Kind::ClientCredentials => Landing::Store {
-                version: row.progress.version,
-            },
-            Kind::AuthorizationCode | Kind::Manual => {
-                progress::land(&row.progress, &self.attempt, self.sent_at)
-            }
-        }
-    }
-}
-
-impl Redemption<'_> {
-    /// The row after a failure.
-    fn settled(&self, failure: Failure, problem: Option<&Problem>, now: Moment) -> Grant {
-        let claimed = &self.claimed;
-        let failures = claimed.failures.saturating_add(1);
-        let failing_since = claimed.failing_since.unwrap_or(now);
-        let mut settled = Grant {
-            state: State::Degraded,
-            failures,
-            failing_since: Some(failing_since),
-            due_at: Some(schedule::after_failure(failures, now, spread())),
-            ..claimed.clone()
-        };
-        settled.progress.version += 1;
-        settled.progress.lease_until = Moment::ZERO;
-        let is_enough =
-            failures >= UNCLASSIFIED && now.saturating_sub(failing_since) >= UNCLASSIFIED_FOR;
-        let asks_user = match (progress::settle(&self.attempt, failure), problem) {
-            (Settlement::Reauthenticate { ambiguous: true }, _) => Some(Reason::AmbiguousRotation),
-            (Settlement::Reauthenticate { ambiguous: false }, _) => Some(Reason::InvalidGrant),
-            (_, Some(Problem::Interaction { .. })) => Some(Reason::InteractionRequired),
-            (_, Some(Problem::Unclassified)) if is_enough => Some(Reason::Refused),
-            (Settlement::Forget, _) => {
-                settled.progress.attempt = None;
-                None
-            }
-            (Settlement::Remember, _) => {
-                // A second try is good only within the grace.
-                if let Rotation::Grace(_) = self.issuer.rotation {
-                    settled.due_at = Some(now);
-                }
-                None
-            }
-        };
-        if let Some(Problem::Interaction { requirements }) = problem {
-            settled.requirements = requirements.clone();
-        }
-        if problem == Some(&Problem::Client) {
-            settled.due_at = Some(now.saturating_add(CLIENT_REST));
-        }
-        if asks_user.is_some() {
-            settled.state = State::NeedsReauthentication;
-            settled.reason = asks_user;
-            settled.due_at = None;
-        }
-        settled
-    }
-}
-
 /// The tokens for `resource`; an issuer that does not name resource servers means the one that was asked.
 pub(crate) fn own_set(sets: Vec<TokenSet>, resource: &str) -> Option<TokenSet> {
     sets.into_iter().find(|set| {
@@ -720,11 +550,5 @@ const STORE_PATIENCE: Duration = Duration::from_secs(15);
 const PATIENCE: Duration = Duration::from_secs(8);
 const POLL: Duration = Duration::from_millis(50);
 const ROUND: Duration = Duration::from_millis(250);
-/// Our client is not accepted: an operator must act, and there is no hurry.
-const CLIENT_REST: Duration = Duration::from_mins(30);
-/// So many refusals of an unknown kind, over so long, and the user is asked.
-const UNCLASSIFIED: u32 = 5;
-const UNCLASSIFIED_FOR: Duration = Duration::from_hours(1);
-
 #[cfg(test)]
 mod tests;

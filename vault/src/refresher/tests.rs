@@ -7,13 +7,19 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use globus_auth_core::clock::{ManualClock, UnixSeconds};
 use rstest::rstest;
+use secrecy::SecretString;
 use tokio::sync::Notify;
 
 use super::*;
 use crate::answer::TokenResponse;
+use crate::bulkhead::Limits;
+use crate::endpoint::TokenEndpoint;
 use crate::grant::{Owner, SealedTokens, User};
+use crate::issuer::Pressure;
 use crate::keyring::SecretKeys;
 use crate::keyring::tests::keys_json;
+use crate::progress::Attempt;
+use crate::schedule::KeepAlive;
 use crate::store::tests::{Database, Folder, scratch, scratch_in};
 
 /// What the issuer does next.

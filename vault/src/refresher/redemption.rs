@@ -1,0 +1,95 @@
+//! One redemption, and what its outcome means for the row. Pure.
+
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+use super::spread;
+use crate::answer::Problem;
+use crate::grant::{Digest, Grant, Kind, Reason, State};
+use crate::issuer::Issuer;
+use crate::progress::{self, Attempt, Failure, Landing, Moment, Rotation, Settlement};
+use crate::schedule;
+
+/// A redemption under way.
+pub(super) struct Redemption<'r> {
+    pub(super) issuer: &'r Issuer,
+    /// The row as it was claimed.
+    pub(super) claimed: Grant,
+    pub(super) attempt: Attempt<Digest>,
+    pub(super) sent_at: Moment,
+    /// What is redeemed; none where the client's own credentials are.
+    pub(super) refresh_token: Option<SecretString>,
+}
+
+impl Redemption<'_> {
+    /// Whether what came is the newest; a client's own tokens always are.
+    pub(super) fn landing(&self, row: &Grant) -> Landing {
+        match row.kind {
+            Kind::ClientCredentials => Landing::Store {
+                version: row.progress.version,
+            },
+            Kind::AuthorizationCode | Kind::Manual => {
+                progress::land(&row.progress, &self.attempt, self.sent_at)
+            }
+        }
+    }
+
+    /// The row after a failure.
+    pub(super) fn settled(
+        &self,
+        failure: Failure,
+        problem: Option<&Problem>,
+        now: Moment,
+    ) -> Grant {
+        let claimed = &self.claimed;
+        let failures = claimed.failures.saturating_add(1);
+        let failing_since = claimed.failing_since.unwrap_or(now);
+        let mut settled = Grant {
+            state: State::Degraded,
+            failures,
+            failing_since: Some(failing_since),
+            due_at: Some(schedule::after_failure(failures, now, spread())),
+            ..claimed.clone()
+        };
+        settled.progress.version += 1;
+        settled.progress.lease_until = Moment::ZERO;
+        let is_enough =
+            failures >= UNCLASSIFIED && now.saturating_sub(failing_since) >= UNCLASSIFIED_FOR;
+        let asks_user = match (progress::settle(&self.attempt, failure), problem) {
+            (Settlement::Reauthenticate { ambiguous: true }, _) => Some(Reason::AmbiguousRotation),
+            (Settlement::Reauthenticate { ambiguous: false }, _) => Some(Reason::InvalidGrant),
+            (_, Some(Problem::Interaction { .. })) => Some(Reason::InteractionRequired),
+            (_, Some(Problem::Unclassified)) if is_enough => Some(Reason::Refused),
+            (Settlement::Forget, _) => {
+                settled.progress.attempt = None;
+                None
+            }
+            (Settlement::Remember, _) => {
+                // A second try is good only within the grace.
+                if let Rotation::Grace(_) = self.issuer.rotation {
+                    settled.due_at = Some(now);
+                }
+                None
+            }
+        };
+        if let Some(Problem::Interaction { requirements }) = problem {
+            settled.requirements = requirements.clone();
+        }
+        if problem == Some(&Problem::Client) {
+            settled.due_at = Some(now.saturating_add(CLIENT_REST));
+        }
+        if asks_user.is_some() {
+            settled.state = State::NeedsReauthentication;
+            settled.reason = asks_user;
+            settled.due_at = None;
+        }
+        settled
+    }
+}
+
+/// Our client is not accepted: an operator must act, and there is no hurry.
+const CLIENT_REST: Duration = Duration::from_mins(30);
+/// So many refusals of an unknown kind, over so long, and the user is asked.
+const UNCLASSIFIED: u32 = 5;
+const UNCLASSIFIED_FOR: Duration = Duration::from_hours(1);
