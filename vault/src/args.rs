@@ -51,6 +51,14 @@ pub struct Args {
     )]
     pub database: String,
 
+    /// The folder for tokens that came while the database took no writes, until it does.
+    #[arg(
+        long,
+        value_name = "FOLDER",
+        default_value = "/var/lib/globus-auth-vault/unstored"
+    )]
+    pub unstored: PathBuf,
+
     /// The port on which sidecars are served; 0 takes a free one, which the log names.
     #[arg(long, value_name = "PORT", default_value_t = 8443)]
     pub listen_port: u16,

@@ -7,7 +7,7 @@
 //! | `progress` | what may be done with a refresh token, whatever crashes: pure, and checked as a model |
 //! | `answer`, `schedule`, `bulkhead` | what an issuer says, when it is asked, how often: pure |
 //! | `issuer`, `endpoint`, `refresher` | who asks it |
-//! | `store` | where grants, sessions and the audit log lie |
+//! | `store`, `unstored` | where grants, sessions and the audit log lie; and tokens, while it takes no writes |
 //! | `import` | taking over what others keep in files |
 //! | `caller`, `app`, `admin`, `vault`, `ready` | who asks, what they ask, what they get |
 //! | `reporter`, `metrics` | how it is |
@@ -37,6 +37,7 @@ mod run;
 pub mod schedule;
 pub mod secrets;
 pub mod store;
+pub mod unstored;
 pub mod vault;
 
 pub use args::{Args, Command, ImportArgs};

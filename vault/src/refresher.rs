@@ -7,11 +7,14 @@
 //! 2. *redeem*: send the refresh token. No transaction is open, and nobody who hangs up stops it.
 //! 3. *store*: write what came, before anything of it is looked at ([`progress::land`]).
 //!
+//! What cannot be stored waits in a file ([`Unstored`]); before anything else is done with a grant, it is stored.
+//!
 //! Whoever waits for a refresh that somebody else has claimed reads the row until it has changed.
 
 mod redemption;
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,6 +42,7 @@ use crate::schedule;
 use crate::secrets::{Secrets, SecretsError};
 use crate::store::audit::Entry;
 use crate::store::{Store, StoreError};
+use crate::unstored::{Arrival, Unstored};
 
 /// Why a refresh brought no token.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -65,6 +69,8 @@ pub struct Refresher {
     metrics: Metrics,
     /// Refreshes that this process has under way, so that many who ask cause one.
     flights: Mutex<HashMap<String, Flight>>,
+    /// Where tokens wait that could not be stored.
+    unstored: Option<Arc<Unstored>>,
 }
 
 impl std::fmt::Debug for Refresher {
@@ -91,6 +97,16 @@ impl Refresher {
             clock,
             metrics,
             flights: Mutex::new(HashMap::new()),
+            unstored: None,
+        }
+    }
+
+    /// Keeps tokens that cannot be stored in `unstored`, and stores what is there as soon as it can.
+    #[must_use]
+    pub fn keeping(self, unstored: Unstored) -> Self {
+        Self {
+            unstored: Some(Arc::new(unstored)),
+            ..self
         }
     }
 
@@ -155,6 +171,7 @@ impl Refresher {
     async fn run(&self, id: &str, seen_expiry: Moment) -> Result<(), RefreshError> {
         let give_up_at = self.now().saturating_add(PATIENCE);
         loop {
+            self.store_late(id).await?;
             let grant = self
                 .store
                 .grant(id)
@@ -296,7 +313,8 @@ impl Refresher {
         let give_up_at = self.now().saturating_add(STORE_PATIENCE);
         loop {
             let Landing::Store { version } = redemption.landing(&row) else {
-                if let Some(token) = &set.refresh_token {
+                // Beside a newer token it is left to end: some issuers would end what came from the same login, too.
+                if let (None, Some(token)) = (row.progress.token, &set.refresh_token) {
                     redemption.issuer.endpoint.revoke(token).await;
                 }
                 return Ok(());
@@ -322,6 +340,7 @@ impl Refresher {
                 }
                 Err(error) => {
                     tracing::error!(grant = row.id, error = %Chain(&error), "new tokens could not be stored");
+                    self.keep(redemption, &row, set).await;
                     return Err(RefreshError::Unavailable);
                 }
             }
@@ -332,6 +351,79 @@ impl Refresher {
                 Err(_store) => {}
             }
         }
+    }
+
+    /// Keeps in a file what cannot be stored.
+    async fn keep(&self, redemption: &Redemption<'_>, row: &Grant, set: &TokenSet) {
+        let Some(unstored) = self.unstored.clone() else {
+            return;
+        };
+        let answered = (&redemption.attempt, redemption.sent_at);
+        let arrival = match Arrival::new(&self.secrets, row, answered, set) {
+            Ok(Some(arrival)) => arrival,
+            Ok(None) => return,
+            Err(error) => {
+                tracing::error!(grant = row.id, error = %Chain(&error), "new tokens are lost: they could not be sealed");
+                return;
+            }
+        };
+        let kept = tokio::task::spawn_blocking(move || unstored.keep(&arrival)).await;
+        match kept.unwrap_or_else(|panic| Err(io::Error::other(panic))) {
+            Ok(()) => self.metrics.refreshed("kept"),
+            Err(error) => {
+                tracing::error!(grant = row.id, %error, "new tokens are lost: no file could be written either");
+            }
+        }
+    }
+
+    /// Stores what came for a grant when the store took no writes.
+    async fn store_late(&self, id: &str) -> Result<(), RefreshError> {
+        let Some(unstored) = &self.unstored else {
+            return Ok(());
+        };
+        let arrival = match unstored.get(id) {
+            Ok(None) => return Ok(()),
+            Ok(Some(arrival)) => arrival,
+            Err(error) => {
+                tracing::error!(grant = id, %error, "tokens that wait to be stored cannot be read");
+                return Err(RefreshError::Unavailable);
+            }
+        };
+        let row = self.store.grant(id).await;
+        if let Some(row) = row.map_err(|error| unavailable(&error))? {
+            self.land_late(&arrival, row).await?;
+        }
+        unstored.remove(id).map_err(|error| {
+            tracing::error!(grant = id, %error, "tokens were stored, but their file cannot be removed");
+            RefreshError::Unavailable
+        })
+    }
+
+    async fn land_late(&self, arrival: &Arrival, row: Grant) -> Result<(), RefreshError> {
+        let issuer = self.issuer(&row.owner.issuer, &row.owner.client_id);
+        let issuer = issuer.ok_or(RefreshError::Unavailable)?;
+        let opened = arrival.open(&self.secrets, &row);
+        let (set, (attempt, sent_at)) = match (opened, arrival.attempt()) {
+            (Ok(set), Some(answered)) => (set, answered),
+            (Err(SecretsError::Open(OpenError::UnknownKey { .. })), _) => {
+                return Err(RefreshError::Unavailable);
+            }
+            (Err(_), _) | (_, None) => {
+                tracing::error!(
+                    grant = row.id,
+                    "tokens that waited to be stored do not open, and are dropped"
+                );
+                return Ok(());
+            }
+        };
+        let redemption = Redemption {
+            issuer,
+            claimed: row,
+            attempt,
+            sent_at,
+            refresh_token: None,
+        };
+        self.land(&redemption, &set).await
     }
 
     fn renewed(
@@ -463,7 +555,20 @@ impl Refresher {
         });
         tokio::select! {
             _never = futures_util::future::join_all(rounds) => {}
+            _never = self.store_what_waits() => {}
             () = stop => {}
+        }
+    }
+
+    /// Stores what waits in files, whether anybody asks for it or not.
+    async fn store_what_waits(&self) {
+        loop {
+            let waiting = self.unstored.as_ref().map(|unstored| unstored.grants());
+            for grant in waiting.unwrap_or_default() {
+                // Why not is in the log.
+                let _tried_again = self.store_late(&grant).await;
+            }
+            tokio::time::sleep(LATE).await;
         }
     }
 
@@ -548,6 +653,8 @@ const STORE_PATIENCE: Duration = Duration::from_secs(15);
 /// How long somebody waits for a refresh that is under way elsewhere. Below the 10 seconds after which
 /// sidecars hang up, so that they hear why.
 const PATIENCE: Duration = Duration::from_secs(8);
+/// How often what waits in files is tried.
+const LATE: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(50);
 const ROUND: Duration = Duration::from_millis(250);
 #[cfg(test)]

@@ -39,6 +39,7 @@ use crate::reporter::Reporter;
 use crate::schedule::KeepAlive;
 use crate::secrets::{Secrets, SecretsError};
 use crate::store::Store;
+use crate::unstored::Unstored;
 use crate::vault::Vault;
 
 /// Does what `args` say.
@@ -69,19 +70,24 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         .context("failed to open the database")?;
     let secrets = Secrets::open_store(&store, &keys).await.map_err(chain)?;
     store.take_over().await.map_err(chain)?;
+    let unstored = Unstored::open(args.unstored.clone()).with_context(|| {
+        let folder = args.unstored.display();
+        format!("failed to use the folder {folder}, where tokens wait that cannot be stored")
+    })?;
     let http =
         HttpClient::guarded(config.egress.clone()).context("failed to make an HTTP client")?;
     let metrics = Metrics::default();
 
     let issuers = config.issuers.iter();
     let issuers = issuers.map(|issuer| client(issuer, &config, &http));
-    let refresher = Arc::new(Refresher::new(
+    let refresher = Refresher::new(
         store,
         Arc::new(secrets),
         issuers.collect(),
         Arc::new(SystemClock),
         metrics.clone(),
-    ));
+    );
+    let refresher = Arc::new(refresher.keeping(unstored));
     let reporter = Reporter::new(&config, Arc::clone(&refresher), metrics.clone());
     let reporter = Arc::new(reporter);
     reporter.ping().await;

@@ -249,10 +249,12 @@ fn folders(vault: &TokenVault) -> Folders {
         ));
         mounts.push(mount("database", DATABASE_FOLDER));
         volumes.push(secret("database", reference.name.clone()));
+        // Only for tokens that come while the database takes no writes.
+        volumes.push(json!({"name": DATA_VOLUME, "emptyDir": {"sizeLimit": "128Mi"}}));
     } else {
         arguments.push(format!("--database=sqlite:{DATA_FOLDER}/vault.db"));
-        mounts.push(json!({"name": DATA_VOLUME, "mountPath": DATA_FOLDER}));
     }
+    mounts.push(json!({"name": DATA_VOLUME, "mountPath": DATA_FOLDER}));
     folders
 }
 

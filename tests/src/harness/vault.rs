@@ -542,6 +542,8 @@ fn spawn(
         .arg(folder.join("tls"))
         .arg("--service-account")
         .arg(folder.join("account"))
+        .arg("--unstored")
+        .arg(folder.join("unstored"))
         .stdin(Stdio::null())
         .stdout(Stdio::piped());
     if let Some(step) = dies_before {

@@ -91,7 +91,7 @@ struct Scene {
     issuer: Arc<Simulation>,
     clock: Arc<ManualClock>,
     id: String,
-    _folder: Folder,
+    folder: Folder,
 }
 
 const NOW: UnixSeconds = UnixSeconds(1_000_000);
@@ -133,22 +133,7 @@ impl Scene {
         for _ in 0..replicas {
             let store = Store::open(&folder.url()).await.unwrap();
             let secrets = Secrets::open_store(&store, &keys).await.unwrap();
-            let endpoint: Arc<dyn TokenEndpoint> = Arc::clone(&issuer) as _;
-            let one = Issuer::new(
-                (ISSUER.to_owned(), "client".to_owned()),
-                endpoint,
-                rotation,
-                KeepAlive {
-                    within: Duration::from_hours(720),
-                },
-                Pressure {
-                    limits: Limits {
-                        per_second: 100,
-                        burst: 100,
-                    },
-                    at_once: 8,
-                },
-            );
+            let one = Self::issuer(&issuer, rotation);
             let clock: Arc<dyn Clock> = Arc::clone(&clock) as _;
             refreshers.push(Arc::new(Refresher::new(
                 store,
@@ -165,8 +150,26 @@ impl Scene {
             issuer,
             clock,
             id: grant.id,
-            _folder: folder,
+            folder,
         }
+    }
+
+    fn issuer(simulation: &Arc<Simulation>, rotation: Rotation) -> Issuer {
+        Issuer::new(
+            (ISSUER.to_owned(), "client".to_owned()),
+            Arc::clone(simulation) as Arc<dyn TokenEndpoint>,
+            rotation,
+            KeepAlive {
+                within: Duration::from_hours(720),
+            },
+            Pressure {
+                limits: Limits {
+                    per_second: 100,
+                    burst: 100,
+                },
+                at_once: 8,
+            },
+        )
     }
 
     fn grant(secrets: &Secrets) -> Grant {
@@ -198,6 +201,21 @@ impl Scene {
             .seal(&grant, Some(&"rt-0".into()), Some(&"at-0".into()))
             .unwrap();
         grant
+    }
+
+    /// Starts the first replica anew, with a folder for what cannot be stored.
+    async fn keep_in(&mut self, folder: &std::path::Path) {
+        let store = Store::open(&self.folder.url()).await.unwrap();
+        let one = &self.replicas[0];
+        self.replicas[0] = Arc::new(Refresher {
+            store,
+            secrets: Arc::clone(&one.secrets),
+            issuers: vec![Self::issuer(&self.issuer, one.issuers[0].rotation)],
+            clock: Arc::clone(&one.clock),
+            metrics: Metrics::default(),
+            flights: Mutex::default(),
+            unstored: Some(Arc::new(Unstored::open(folder.to_owned()).unwrap())),
+        });
     }
 
     async fn refresh(&self, replica: usize) -> Result<(), RefreshError> {
@@ -542,4 +560,50 @@ async fn what_is_due_is_refreshed_by_itself() {
     }
     assert_eq!(scene.token(Field::RefreshToken).await.unwrap(), "rt-1");
     assert!(replica.round(&replica.issuers[0]).await.is_empty());
+}
+
+fn folder_of_unstored(scene: &Scene) -> std::path::PathBuf {
+    std::env::temp_dir().join(format!(
+        "{}-unstored",
+        scene
+            .folder
+            .url()
+            .replace(|letter: char| !letter.is_alphanumeric(), "-")
+    ))
+}
+
+/// The issuer gave new tokens, and spent the old one for good; then the database was gone, and the process, too.
+#[tokio::test]
+async fn what_cannot_be_stored_waits_in_a_file_and_is_stored_by_the_next_process() {
+    let gate = Some(Notify::new());
+    let mut scene = Scene::gated("unstored", 1, NO_GRACE, ROTATES, gate).await;
+    let folder = folder_of_unstored(&scene);
+    drop(std::fs::remove_dir_all(&folder));
+    scene.keep_in(&folder).await;
+    let replica = Arc::clone(&scene.replicas[0]);
+    let id = scene.id.clone();
+    let refresh = tokio::spawn(async move { replica.refresh(&id, Moment::from_secs(NOW.0)).await });
+    while scene.asked() == 0 {
+        tokio::task::yield_now().await;
+    }
+    scene.replicas[0].store.close().await;
+    scene.issuer.gate.as_ref().unwrap().notify_one();
+    while !refresh.is_finished() {
+        scene.clock.advance(Duration::from_secs(1));
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(refresh.await.unwrap(), Err(RefreshError::Unavailable));
+    let files: Vec<_> = std::fs::read_dir(&folder).unwrap().collect();
+    assert_eq!(files.len(), 1);
+    let kept = std::fs::read_to_string(files[0].as_ref().unwrap().path()).unwrap();
+    assert!(kept.contains("refreshToken") && !kept.contains("rt-1") && !kept.contains("at-1"));
+
+    // Nobody could tell whether the old one is spent; the file does.
+    scene.keep_in(&folder).await;
+    scene.refresh(0).await.unwrap();
+    assert_eq!(scene.token(Field::RefreshToken).await.unwrap(), "rt-1");
+    assert_eq!(scene.row().await.state, State::Active);
+    assert_eq!((scene.asked(), scene.issuer.revoked.lock().len()), (1, 0));
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
+    std::fs::remove_dir_all(&folder).unwrap();
 }
