@@ -6,6 +6,7 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize, Serializer};
 
+use crate::clock::UnixSeconds;
 use crate::egress::Egress;
 use crate::email::Email;
 use crate::identity::EmailVerification;
@@ -37,6 +38,9 @@ pub struct VaultConfig {
     pub egress: Egress,
     /// When tokens are refreshed.
     pub refresh: Refresh,
+    /// When the database was restored from a backup, in seconds since 1970; none, never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restored_at: Option<UnixSeconds>,
     /// Which log lines to write.
     pub log_level: LogLevel,
 }

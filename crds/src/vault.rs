@@ -129,6 +129,12 @@ pub struct Storage {
     /// With type PostgreSQL.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub postgresql: Option<Postgresql>,
+    /// When the database was last restored from a backup. Where issuers replace refresh tokens, those in a backup may
+    /// have been redeemed since, and some issuers end everything if one comes again: grants from before this moment
+    /// are not refreshed there, but ask their users when their access tokens end. Set it before the restored vault
+    /// starts, to the present time. Default: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restored_at: Option<Time>,
 }
 
 /// What kind of database.

@@ -70,6 +70,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         .context("failed to open the database")?;
     let secrets = Secrets::open_store(&store, &keys).await.map_err(chain)?;
     store.take_over().await.map_err(chain)?;
+    doubt_restored(&config, &store).await?;
     let unstored = Unstored::open(args.unstored.clone()).with_context(|| {
         let folder = args.unstored.display();
         format!("failed to use the folder {folder}, where tokens wait that cannot be stored")
@@ -122,6 +123,27 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         .await
         .context("failed to set up TLS")?;
     tracing::info!("stopped");
+    Ok(())
+}
+
+/// What a backup brought back is not sent to issuers that may have replaced it since.
+async fn doubt_restored(config: &VaultConfig, store: &Store) -> anyhow::Result<()> {
+    let Some(restored_at) = config.restored_at else {
+        return Ok(());
+    };
+    let before = Duration::from_secs(restored_at.0);
+    for issuer in &config.issuers {
+        if matches!(issuer.rotation, Configured::Rotates { .. }) {
+            let client = (issuer.issuer.as_str(), issuer.client_id.as_str());
+            let grants = store.doubt(client, before).await.map_err(chain)?;
+            let issuer = issuer.issuer.as_str();
+            tracing::warn!(
+                issuer,
+                grants,
+                "grants of a restored database are not refreshed; their users are asked when the access tokens end"
+            );
+        }
+    }
     Ok(())
 }
 

@@ -95,6 +95,30 @@ impl Store {
         Ok(())
     }
 
+    /// Doubts every refresh token of `issuer` and `client_id` that came before `before`: it may have been redeemed
+    /// since. How many grants that concerns.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn doubt(
+        &self,
+        (issuer, client_id): (&str, &str),
+        before: Moment,
+    ) -> Result<u64, StoreError> {
+        let doubted = sqlx::query(
+            "UPDATE grants SET attempt_digest = token_digest, attempt_started_at = 0, attempt_tries = 1, \
+             lease_until = 0, version = version + 1 WHERE issuer = $1 AND client_id = $2 AND sent_at < $3 \
+             AND token_digest IS NOT NULL AND state IN ('active', 'degraded')",
+        )
+        .bind(issuer.to_owned())
+        .bind(client_id.to_owned())
+        .bind(milliseconds(before))
+        .execute(&self.pool)
+        .await
+        .map_err(StoreError::Query)?;
+        Ok(doubted.rows_affected())
+    }
+
     /// Asks for nothing.
     ///
     /// # Errors

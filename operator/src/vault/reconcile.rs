@@ -74,6 +74,7 @@ pub async fn reconcile(
     .map_err(ReconcileError::Observe)?;
     let again = rotate(&context, &vault, ring.as_ref(), &observed).await?;
     let certificate = certificate(&context, &vault, &secrets).await?;
+    problems.extend(validate::check_restored_at(&vault, context.clock.now()));
     let named = named(&vault, &secrets).await?;
     let config = match validate::validate(&vault, &named) {
         Ok(config) => Some(config),

@@ -1,7 +1,9 @@
 //! From a stored vault to its configuration. Pure: everything that was fetched is a parameter.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use globus_auth_core::clock::UnixSeconds;
 use globus_auth_core::egress::Egress;
 use globus_auth_core::email::NotAnEmail;
 use globus_auth_core::identity::EmailVerification;
@@ -73,7 +75,27 @@ pub fn validate(
             forget_unused_after_seconds: refresh.forget_unused_after_days.map(seconds),
             max_concurrent_per_issuer: refresh.max_concurrent_per_issuer.unsigned_abs(),
         },
+        restored_at: restored_at(vault),
         log_level: LogLevel::Info,
+    })
+}
+
+/// When the database was restored from a backup; before 1970, it was not.
+fn restored_at(vault: &TokenVault) -> Option<UnixSeconds> {
+    let restored_at = vault.spec.storage.restored_at.as_ref()?;
+    u64::try_from(restored_at.0.as_second())
+        .ok()
+        .map(UnixSeconds)
+}
+
+/// Refuses a time to come: every grant that is got until then would be doubted at the next start.
+pub fn check_restored_at(vault: &TokenVault, now: UnixSeconds) -> Option<Problem> {
+    let restored_at = restored_at(vault)?;
+    (restored_at > now.after(CLOCK_SKEW)).then(|| {
+        invalid(
+            "spec.storage.restoredAt is in the future; set it to the time at which the database was restored"
+                .to_owned(),
+        )
     })
 }
 
@@ -232,6 +254,9 @@ pub fn keyring_lost(secret: &str) -> Problem {
     }
 }
 
+/// Somebody's clock may be ahead of ours.
+const CLOCK_SKEW: Duration = Duration::from_mins(5);
+
 #[cfg(test)]
 mod tests {
     use k8s_openapi::ByteString;
@@ -308,6 +333,24 @@ mod tests {
         }
         let config = validate(&vault(&json!([issuer])), &secrets()).unwrap();
         assert_eq!(config.issuers[0].bearer_tokens, expected);
+    }
+
+    #[test]
+    fn a_restore_is_told_and_must_have_been() {
+        let mut vault = vault(&json!([globus("client")]));
+        let told = |vault: &TokenVault| validate(vault, &secrets()).unwrap().restored_at;
+        assert_eq!(told(&vault), None);
+        let now = UnixSeconds(1_795_867_200);
+        vault.spec.storage =
+            serde_json::from_value(json!({"restoredAt": "2026-11-28T12:00:00Z"})).unwrap();
+        assert_eq!(told(&vault), Some(now));
+        assert_eq!(check_restored_at(&vault, now), None);
+        let problem = check_restored_at(&vault, UnixSeconds(now.0 - 3600)).unwrap();
+        assert!(
+            problem
+                .message
+                .contains("spec.storage.restoredAt is in the future")
+        );
     }
 
     fn with_admins(admins: Value) -> Result<Option<Admins>, String> {

@@ -94,6 +94,7 @@ pub fn config(issuer: &str, resource_servers: &[&str]) -> VaultConfig {
             max_concurrent_per_issuer: 8,
             forget_unused_after_seconds: None,
         },
+        restored_at: None,
         log_level: LogLevel::Debug,
     }
 }

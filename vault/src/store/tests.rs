@@ -437,6 +437,49 @@ async fn what_a_newer_vault_wrote_is_left_alone(
     );
 }
 
+/// Only refresh tokens that are there, that work, and that came before.
+#[rstest]
+#[tokio::test]
+async fn what_a_backup_brought_back_is_doubted(
+    #[values(Database::SQLite, Database::PostgreSQL)] database: Database,
+) {
+    let (store, _folder) = scratch_in(database, "restored").await;
+    let at = |resource: &str, sent_at: u64| {
+        let mut grant = grant("ml/app", "alice", resource);
+        grant.progress.sent_at = Moment::from_secs(sent_at);
+        grant.progress.attempt = None;
+        grant
+    };
+    let mut without_token = at("none", 1);
+    without_token.progress.token = None;
+    let mut of_another = at("other", 1);
+    of_another.owner.client_id = "other".to_owned();
+    let mut asked = at("asked", 1);
+    asked.state = State::NeedsReauthentication;
+    let others = [at("new", 10), without_token, of_another, asked];
+    let old = at("old", 9);
+    for grant in others.iter().chain([&old]) {
+        store.insert(grant).await.unwrap();
+    }
+    let client = ("https://auth.globus.org", "client");
+    let doubted = store.doubt(client, Moment::from_secs(10)).await.unwrap();
+    assert_eq!(doubted, 1);
+    for grant in &others {
+        assert_eq!(
+            store.find(&grant.owner).await.unwrap().as_ref(),
+            Some(grant)
+        );
+    }
+    let row = store.find(&old.owner).await.unwrap().unwrap();
+    assert_eq!(row.progress.version, old.progress.version + 1);
+    let now = Moment::from_secs(1_000);
+    let rotation = crate::progress::Rotation::Grace(Duration::from_secs(300));
+    assert_eq!(
+        crate::progress::claim(&row.progress, rotation, now),
+        crate::progress::Claim::Ambiguous
+    );
+}
+
 /// What the first version wrote is read by this one.
 #[rstest]
 #[tokio::test]
