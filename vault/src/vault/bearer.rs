@@ -11,7 +11,8 @@ use globus_auth_core::vault_config::{self, BearerTokens};
 use quick_cache::sync::Cache;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{Vault, VaultError, reauthentication};
+use super::tokens::reauthentication;
+use super::{Vault, VaultError};
 use crate::answer::{Problem, TokenSet};
 use crate::caller::Caller;
 use crate::endpoint::{Exchange, Introspection, TokenRequest};

@@ -7,7 +7,8 @@ use globus_auth_core::vault_api::{
     DelegateRequest, DelegatedTokenRequest, Delegation as Shown, EndDelegationRequest, TokenAnswer,
 };
 
-use super::{BATCH, Vault, VaultError, obstacle, result};
+use super::tokens::{obstacle, result};
+use super::{BATCH, Vault, VaultError};
 use crate::caller::Caller;
 use crate::grant::{Grant, User};
 use crate::store::delegations::Delegation;

@@ -2,20 +2,25 @@
 
 use std::pin::Pin;
 
-use globus_auth_core::clock::{Clock, ManualClock};
+use globus_auth_core::clock::{Clock, ManualClock, UnixSeconds};
+use globus_auth_core::vault_api::TokenAnswer;
 use parking_lot::Mutex;
+use secrecy::ExposeSecret;
 use serde_json::json;
 
 use super::*;
+use crate::answer::{TokenResponse, TokenSet};
 use crate::bulkhead::Limits;
-use crate::endpoint::TokenEndpoint;
-use crate::issuer::Pressure;
+use crate::endpoint::{Exchange, TokenEndpoint, TokenRequest};
+use crate::grant::Owner;
+use crate::issuer::{Issuer, Pressure};
 use crate::keyring::SecretKeys;
 use crate::keyring::tests::keys_json;
 use crate::progress::Rotation;
 use crate::schedule::KeepAlive;
 use crate::secrets::Secrets;
 use crate::store::delegations::Delegation;
+use crate::store::sessions::SessionRow;
 use crate::store::tests::{Folder, scratch};
 
 const ISSUER: &str = "https://issuer.test";
