@@ -2,19 +2,10 @@
 
 use std::pin::Pin;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use globus_auth_core::clock::UnixSeconds;
-use globus_auth_core::oauth::introspection::{self, ActiveToken, NotActive};
-use globus_auth_core::oauth::metadata::{ClientAuthentication, ProviderMetadata};
-use globus_auth_core::runtime::http_client::{HttpClient, SendError};
-use globus_auth_core::runtime::key_source::{self, FetchError, MAX_AGE};
-use globus_auth_core::runtime::refreshed::Refreshed;
-use globus_auth_core::url::Issuer;
-use http::{Request, StatusCode, header};
+use globus_auth_core::oauth::introspection::ActiveToken;
 use secrecy::{ExposeSecret, SecretString};
-use url::{Url, form_urlencoded};
-use zeroize::Zeroizing;
+use url::Url;
 
 use crate::answer::{self, Problem, TokenResponse};
 
@@ -62,7 +53,7 @@ pub enum TokenRequest<'a> {
 
 impl<'a> TokenRequest<'a> {
     /// The parameters of the body, without `scope`.
-    fn parameters(self) -> Vec<(&'static str, &'a str)> {
+    pub(crate) fn parameters(self) -> Vec<(&'static str, &'a str)> {
         match self {
             Self::AuthorizationCode {
                 code,
@@ -98,7 +89,7 @@ impl<'a> TokenRequest<'a> {
     }
 
     /// The parameter `scope`; empty, none.
-    fn scopes(self) -> String {
+    pub(crate) fn scopes(self) -> String {
         match self {
             Self::AuthorizationCode { .. } => String::new(),
             Self::ClientCredentials { scopes }
@@ -163,221 +154,6 @@ pub trait TokenEndpoint: Send + Sync {
     }
 }
 
-/// Our client at an issuer.
-#[derive(Debug)]
-pub struct Client {
-    issuer: Issuer,
-    id: String,
-    secret: SecretString,
-    http: HttpClient,
-    metadata: Refreshed<Metadata, FetchError>,
-}
-
-/// What the discovery document says.
-#[derive(Debug)]
-struct Metadata {
-    provider: ProviderMetadata,
-}
-
-impl Client {
-    /// Our client at `issuer`. Nothing is asked yet.
-    pub fn new(
-        issuer: Issuer,
-        client_id: String,
-        client_secret: SecretString,
-        http: HttpClient,
-    ) -> Self {
-        Self {
-            issuer,
-            id: client_id,
-            secret: client_secret,
-            http,
-            metadata: Refreshed::default(),
-        }
-    }
-
-    async fn metadata(&self) -> Result<std::sync::Arc<Metadata>, std::sync::Arc<FetchError>> {
-        let fetch = async || {
-            let document = key_source::get(&self.http, &self.issuer.discovery_url()).await?;
-            let provider = ProviderMetadata::parse(&document, &self.issuer)
-                .map_err(FetchError::BadMetadata)?;
-            Ok(Metadata { provider })
-        };
-        self.metadata.get(MAX_AGE, fetch).await
-    }
-
-    /// A request with our credentials: in the header, or, for issuers that take nothing else, in the body.
-    fn request(
-        &self,
-        endpoint: &Url,
-        authentication: ClientAuthentication,
-        parameters: &[(&str, &str)],
-    ) -> Result<Request<Vec<u8>>, http::Error> {
-        let mut form = form_urlencoded::Serializer::new(String::new());
-        form.extend_pairs(parameters);
-        let secret = self.secret.expose_secret();
-        let mut request = Request::post(endpoint.as_str())
-            .header(header::ACCEPT, "application/json")
-            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
-        match authentication {
-            ClientAuthentication::Basic => {
-                let mut value = header::HeaderValue::try_from(basic(&self.id, secret))?;
-                value.set_sensitive(true);
-                request = request.header(header::AUTHORIZATION, value);
-            }
-            ClientAuthentication::Post => {
-                form.append_pair("client_id", &self.id);
-                form.append_pair("client_secret", secret);
-            }
-        }
-        request.body(form.finish().into_bytes())
-    }
-
-    async fn exchange(&self, request: TokenRequest<'_>) -> Exchange {
-        let metadata = match self.metadata().await {
-            Ok(metadata) => metadata,
-            Err(error) => {
-                tracing::warn!(
-                    issuer = self.issuer.as_str(),
-                    error = %globus_auth_core::runtime::telemetry::Chain(&*error),
-                    "failed to discover an issuer"
-                );
-                return Exchange::NotSent;
-            }
-        };
-        let provider = &metadata.provider;
-        let scopes = request.scopes();
-        let mut parameters = request.parameters();
-        if !scopes.is_empty() {
-            parameters.push(("scope", &scopes));
-        }
-        let Ok(request) = self.request(
-            &provider.token_endpoint,
-            provider.client_authentication,
-            &parameters,
-        ) else {
-            return Exchange::NotSent;
-        };
-        match self.http.send(request).await {
-            Ok(response) => {
-                let (parts, body) = response.into_parts();
-                let body = Zeroizing::new(body);
-                let retry_after = parts.headers.get(header::RETRY_AFTER);
-                Exchange::Answered(answer::read(
-                    parts.status.as_u16(),
-                    retry_after.and_then(|value| value.to_str().ok()),
-                    &body,
-                ))
-            }
-            Err(error) if never_left(&error) => Exchange::NotSent,
-            Err(_no_answer) => Exchange::Unanswered,
-        }
-    }
-
-    /// Issuers that do not advertise where tokens are taken back have it beside the token endpoint, as
-    /// Globus does.
-    async fn take_back(&self, token: &SecretString) -> bool {
-        let Ok(metadata) = self.metadata().await else {
-            return false;
-        };
-        let Some(endpoint) = &metadata.provider.revocation_endpoint else {
-            return false;
-        };
-        let request = self.request(
-            endpoint,
-            metadata.provider.client_authentication,
-            &[("token", token.expose_secret())],
-        );
-        let Ok(request) = request else {
-            return false;
-        };
-        let answered = self.http.send(request).await;
-        answered.is_ok_and(|response| response.status().is_success())
-    }
-}
-
-impl Client {
-    /// Issuers that do not advertise where have it below the token endpoint, as Globus does.
-    async fn ask_about(&self, token: &SecretString, now: UnixSeconds) -> Introspection {
-        let Ok(metadata) = self.metadata().await else {
-            return Introspection::Unavailable;
-        };
-        let provider = &metadata.provider;
-        let unadvertised = || introspection::globus_endpoint(&provider.token_endpoint);
-        let endpoint = provider.introspection_endpoint.clone();
-        let request = self.request(
-            &endpoint.unwrap_or_else(unadvertised),
-            provider.client_authentication,
-            &[("token", token.expose_secret())],
-        );
-        let Ok(request) = request else {
-            return Introspection::Unavailable;
-        };
-        let Ok(response) = self.http.send(request).await else {
-            return Introspection::Unavailable;
-        };
-        match response.status() {
-            StatusCode::OK => {}
-            // Globus says so to a client that the token is not for.
-            StatusCode::UNAUTHORIZED => return Introspection::Refused,
-            status => {
-                let (issuer, status) = (self.issuer.as_str(), status.as_u16());
-                tracing::warn!(issuer, status, "an issuer does not tell about a token");
-                return Introspection::Unavailable;
-            }
-        }
-        match introspection::parse(response.body(), &self.issuer, &self.id, now) {
-            Ok(active) => Introspection::Active(active),
-            Err(NotActive::Parse(_quotes_values)) => Introspection::Unavailable,
-            Err(reason) => {
-                tracing::debug!(%reason, "refused a token");
-                Introspection::Refused
-            }
-        }
-    }
-}
-
-impl TokenEndpoint for Client {
-    fn ask<'a>(
-        &'a self,
-        request: TokenRequest<'a>,
-    ) -> Pin<Box<dyn Future<Output = Exchange> + Send + 'a>> {
-        Box::pin(self.exchange(request))
-    }
-
-    fn revoke<'a>(
-        &'a self,
-        token: &'a SecretString,
-    ) -> Pin<Box<dyn Future<Output = bool> + Send + 'a>> {
-        Box::pin(self.take_back(token))
-    }
-
-    fn introspect<'a>(
-        &'a self,
-        token: &'a SecretString,
-        now: UnixSeconds,
-    ) -> Pin<Box<dyn Future<Output = Introspection> + Send + 'a>> {
-        Box::pin(self.ask_about(token, now))
-    }
-}
-
-/// Whether the request surely did not reach the issuer.
-fn never_left(error: &SendError) -> bool {
-    match error {
-        SendError::Request(error) => error.is_connect(),
-        SendError::Internal(_) => true,
-        SendError::ReadBody(_) | SendError::Timeout | SendError::Unavailable { .. } => false,
-    }
-}
-
-/// `client_secret_basic`: both parts are encoded as in a form before they are joined (RFC 6749 §2.3.1).
-fn basic(client_id: &str, secret: &str) -> String {
-    let encode =
-        |text: &str| -> String { form_urlencoded::byte_serialize(text.as_bytes()).collect() };
-    let pair = Zeroizing::new(format!("{}:{}", encode(client_id), encode(secret)));
-    format!("Basic {}", STANDARD.encode(pair.as_bytes()))
-}
-
 /// Of Globus; not RFC 8693.
 const DEPENDENT_TOKEN_GRANT: &str = "urn:globus:auth:grant_type:dependent_token";
 /// RFC 8693 §2.1.
@@ -398,13 +174,5 @@ mod tests {
         for (name, parameter) in pairs {
             assert_eq!(target(name), parameter, "{name}");
         }
-    }
-
-    #[test]
-    fn credentials_are_encoded_as_in_a_form() {
-        let header = basic("id", "a+/=&%: é");
-        let encoded = header.strip_prefix("Basic ").unwrap();
-        let pair = String::from_utf8(STANDARD.decode(encoded).unwrap()).unwrap();
-        assert_eq!(pair, "id:a%2B%2F%3D%26%25%3A+%C3%A9");
     }
 }

@@ -6,7 +6,7 @@
 //! | `keyring`, `envelope`, `secrets` | how secrets are encrypted |
 //! | `progress` | what may be done with a refresh token, whatever crashes: pure, and checked as a model |
 //! | `answer`, `schedule`, `bulkhead` | what an issuer says, when it is asked, how often: pure |
-//! | `issuer`, `endpoint`, `refresher` | who asks it |
+//! | `issuer`, `endpoint`, `client`, `refresher` | who asks it |
 //! | `store`, `unstored` | where grants, sessions and the audit log lie; and tokens, while it takes no writes |
 //! | `import` | taking over what others keep in files |
 //! | `caller`, `app`, `admin`, `vault`, `ready` | who asks, what they ask, what they get |
@@ -20,6 +20,7 @@ pub mod app;
 mod args;
 pub mod bulkhead;
 pub mod caller;
+pub mod client;
 mod commands;
 pub mod endpoint;
 pub mod envelope;
