@@ -449,6 +449,9 @@ pub struct DeliveredToken {
     pub resource_server: String,
     /// What it allows.
     pub scopes: Vec<String>,
+    /// What the vault calls its issuer, if it is not that of the login: users connect it by themselves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<String>,
     /// On whose behalf.
     #[serde(default, skip_serializing_if = "GrantType::is_authorization_code")]
     pub grant_type: GrantType,
@@ -467,10 +470,15 @@ pub struct DeliveredToken {
 }
 
 impl DeliveredToken {
-    /// Whether users are asked for it when they log in.
+    /// Whether users are asked for it, when they log in or when they connect it.
     pub const fn is_for_users(&self) -> bool {
         matches!(self.grant_type, GrantType::AuthorizationCode)
             && (self.header.is_some() || self.route.is_some() || self.delegation.is_some())
+    }
+
+    /// Whether it comes with a login.
+    pub const fn comes_with_login(&self) -> bool {
+        self.is_for_users() && self.issuer.is_none()
     }
 }
 

@@ -79,6 +79,19 @@ impl Issuer {
         )
     }
 
+    /// Where the metadata of an authorization server is that is no OpenID provider (RFC 8414 §3.1): with the path of
+    /// the issuer behind the well-known one.
+    pub fn authorization_server_metadata_url(&self) -> String {
+        let text = self.0.trim_end_matches('/');
+        let (scheme, rest) = text.split_once("://").unwrap_or(("https", text));
+        let (authority, path) = rest
+            .split_once('/')
+            .map_or((rest, String::new()), |(host, path)| {
+                (host, format!("/{path}"))
+            });
+        format!("{scheme}://{authority}/.well-known/oauth-authorization-server{path}")
+    }
+
     /// Whether this issuer speaks TLS; then every endpoint that it names must, too.
     pub fn is_https(&self) -> bool {
         self.0.starts_with("https://")
@@ -399,6 +412,27 @@ mod tests {
             text.parse::<Issuer>().map(|issuer| issuer.discovery_url()),
             discovery.map(str::to_owned)
         );
+    }
+
+    #[rstest]
+    #[case(
+        "https://as.test",
+        "https://as.test/.well-known/oauth-authorization-server"
+    )]
+    #[case(
+        "https://as.test/",
+        "https://as.test/.well-known/oauth-authorization-server"
+    )]
+    #[case(
+        "https://as.test:8443/a/b",
+        "https://as.test:8443/.well-known/oauth-authorization-server/a/b"
+    )]
+    fn the_path_of_an_authorization_server_comes_last(
+        #[case] issuer: &str,
+        #[case] expected: &str,
+    ) {
+        let issuer: Issuer = issuer.parse().unwrap();
+        assert_eq!(issuer.authorization_server_metadata_url(), expected);
     }
 
     #[rstest]

@@ -30,6 +30,10 @@ pub const OWN_TOKENS: &str = "/v1/tokens/own";
 pub const CONNECTIONS: &str = "/v1/connections";
 /// Takes back what a user has connected: [`DisconnectRequest`] → nothing.
 pub const DISCONNECT: &str = "/v1/connections/disconnect";
+/// Begins to connect a service of an issuer that is not that of the login: [`ConnectRequest`] → [`ConnectAnswer`].
+pub const CONNECT: &str = "/v1/connections/connect";
+/// Hands over the code that a browser brought back from such an issuer: [`ConnectedRequest`] → nothing.
+pub const CONNECTED: &str = "/v1/connections/connected";
 /// Notes that a user lets the workload use services: [`ConsentRequest`] → nothing.
 pub const CONSENT: &str = "/v1/connections/consent";
 /// Lets the pods of a ServiceAccount act for a user who is away: [`DelegateRequest`] → [`Delegation`].
@@ -240,6 +244,94 @@ pub struct ConnectionsRequest {
 pub struct ConnectionsResponse {
     /// One for each resource server.
     pub connections: Vec<Connection>,
+    /// What waits until the user has entered a code.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pending: Vec<PendingConnection>,
+}
+
+/// A service that is being connected by a code that the user enters at its issuer (RFC 8628 §3.3).
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PendingConnection {
+    /// The service.
+    pub resource_server: String,
+    /// What the user enters.
+    pub user_code: String,
+    /// Where.
+    pub verification_uri: String,
+    /// The same with the code in it, if the issuer has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verification_uri_complete: Option<String>,
+    /// Until when, seconds since 1970.
+    pub ends_at: u64,
+    /// Whether the issuer, or the user there, said no.
+    #[serde(default)]
+    pub is_refused: bool,
+}
+
+impl std::fmt::Debug for PendingConnection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "PendingConnection({:?})", self.resource_server)
+    }
+}
+
+/// Begins to connect a service.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct ConnectRequest {
+    /// From [`SessionResponse`].
+    #[serde(serialize_with = "expose")]
+    pub handle: SecretString,
+    /// What the vault calls the issuer.
+    pub issuer: String,
+    /// The service.
+    pub resource_server: String,
+    /// What is asked for: what the user saw, and agreed to.
+    pub scopes: Vec<String>,
+    /// Where the issuer sends the browser back to.
+    pub redirect_uri: String,
+}
+
+/// How a service is connected.
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "snake_case", tag = "next")]
+pub enum ConnectAnswer {
+    /// The browser goes there (RFC 6749 §4.1.1).
+    Go {
+        /// The address.
+        address: String,
+    },
+    /// The user enters a code, which is among the [`PendingConnection`]s.
+    EnterCode,
+}
+
+impl std::fmt::Debug for ConnectAnswer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Go { .. } => "Go",
+            Self::EnterCode => "EnterCode",
+        })
+    }
+}
+
+/// What a browser brought back from an issuer.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct ConnectedRequest {
+    /// From [`SessionResponse`], of the session that began it.
+    #[serde(serialize_with = "expose")]
+    pub handle: SecretString,
+    /// What the vault calls the issuer.
+    pub issuer: String,
+    /// `state`.
+    #[serde(serialize_with = "expose")]
+    pub state: SecretString,
+    /// The code.
+    #[serde(serialize_with = "expose")]
+    pub code: SecretString,
+    /// `iss` (RFC 9207 §2), if it came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response_issuer: Option<String>,
 }
 
 /// A service that a workload may use as the user.
@@ -265,6 +357,9 @@ pub struct Connection {
     /// Who may act for the user while they are away.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub delegations: Vec<Delegation>,
+    /// As whom, where the issuer is another than that of the login, and says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
 }
 
 /// That the pods of a ServiceAccount may act for a user who is away (RFC 8693 §1.1).

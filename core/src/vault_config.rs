@@ -80,6 +80,30 @@ pub struct Issuer {
     /// What a bearer token of a user is good for.
     #[serde(default, skip_serializing_if = "BearerTokens::is_ignored")]
     pub bearer_tokens: BearerTokens,
+    /// How users connect it who log in elsewhere.
+    #[serde(default, skip_serializing_if = "UserGrant::is_default")]
+    pub user_grant: UserGrant,
+}
+
+/// By which grant a user lets the vault have tokens of an issuer at which they do not log in.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub enum UserGrant {
+    /// RFC 6749 §4.1: the browser goes there, and comes back.
+    #[default]
+    AuthorizationCode,
+    /// RFC 8628: the user enters a code there, in any browser.
+    DeviceCode,
+}
+
+impl UserGrant {
+    /// Whether it is the usual one; for serde.
+    #[expect(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "serde passes a reference"
+    )]
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 impl Issuer {

@@ -174,7 +174,9 @@ pub struct VaultReference {
     validation = Rule::new("has(self.header) || has(self.route) || has(self.file) || has(self.delegation)")
         .message("a token needs a way to a workload: set header, route, file or delegation"),
     validation = Rule::new("!has(self.delegation) || !has(self.grantType) || self.grantType == 'AuthorizationCode'")
-        .message("tokens[].delegation is for grantType AuthorizationCode: a token that acts for no user cannot be delegated")
+        .message("tokens[].delegation is for grantType AuthorizationCode: a token that acts for no user cannot be delegated"),
+    validation = Rule::new("!has(self.issuer) || !has(self.grantType) || self.grantType == 'AuthorizationCode'")
+        .message("tokens[].issuer is for grantType AuthorizationCode: tokens of the vault's client come from its first issuer")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct Token {
@@ -187,7 +189,16 @@ pub struct Token {
     /// For whom it is good, as the issuer calls them. Example: `transfer.api.globus.org`.
     #[schemars(length(min = 1, max = 255))]
     pub resource_server: String,
-    /// What it must allow; asked for at each login.
+    /// Which of the vault's `issuers` gives it, by its name there, if it is not the one at which users log in: an MCP
+    /// server's, or that of a storage service. Users connect it at `/oauth2/connections`, once. Default: that of the
+    /// login; it comes with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 63),
+        regex(pattern = "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$")
+    )]
+    pub issuer: Option<String>,
+    /// What it must allow; asked for at each login, or when it is connected.
     #[schemars(
         length(min = 1, max = 16),
         inner(

@@ -223,6 +223,31 @@ pub struct Issuer {
     /// and the issuer must tell about it (RFC 7662).
     #[serde(default, skip_serializing_if = "BearerTokens::is_ignored")]
     pub bearer_tokens: BearerTokens,
+    /// How users connect this issuer, where they log in at another one (`tokens[].issuer` of a proxy).
+    /// `AuthorizationCode` (default): their browser goes there and comes back to
+    /// `<externalUrl>/oauth2/connections/callback/<name>`, which must be registered there. `DeviceCode` (RFC 8628): they
+    /// enter a code there, in any browser; for clients that have no such address.
+    #[serde(default, skip_serializing_if = "UserGrant::is_default")]
+    pub user_grant: UserGrant,
+}
+
+/// By which grant users connect an issuer.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[expect(missing_docs, reason = "the field says what they mean")]
+pub enum UserGrant {
+    #[default]
+    AuthorizationCode,
+    DeviceCode,
+}
+
+impl UserGrant {
+    #[expect(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "serde passes a reference"
+    )]
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// What the vault gives for bearer tokens.

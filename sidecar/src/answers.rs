@@ -86,6 +86,36 @@ pub(crate) fn consent(
     page
 }
 
+/// Before a user goes to another site, to connect a service.
+pub(crate) fn connect(live: &Live, service: &str, host: &str, address: String) -> Page {
+    Page::new(StatusCode::OK, "connect", "Connect a service")
+        .paragraph(format!(
+            "To connect {service}, {host} asks who you are there, and whether {} may use it as you. Come back in this \
+             browser within ten minutes.",
+            live.proxy.name
+        ))
+        .members(json!({"address": address}))
+        .link(format!("Continue at {host}"), address)
+        .link("Back", CONNECTIONS_PATH)
+}
+
+/// 403: a service was not connected.
+pub(crate) fn not_connected(code: &'static str) -> Page {
+    let sentence = match code {
+        "access_denied" => "It was not allowed there, or you cancelled it.",
+        "invalid_state" => {
+            "It was begun more than ten minutes ago, in another browser or session, or has been completed already."
+        }
+        "temporarily_unavailable" => {
+            "The other site is not available just now. Try again in a minute."
+        }
+        _ => "The other site reported an error that this service does not know.",
+    };
+    Page::new(StatusCode::FORBIDDEN, code, "The service is not connected")
+        .paragraph(sentence)
+        .link("Connected services", CONNECTIONS_PATH)
+}
+
 /// The vault does not answer.
 pub(crate) fn vault_down() -> Page {
     Page::new(

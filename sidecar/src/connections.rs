@@ -11,7 +11,7 @@ use globus_auth_core::email::Email;
 use globus_auth_core::runtime::telemetry::Chain;
 use globus_auth_core::session::Session;
 use globus_auth_core::sidecar_config::DeliveredToken;
-use globus_auth_core::vault_api::{self, Connection};
+use globus_auth_core::vault_api::{self, Connection, ConnectionsResponse, PendingConnection};
 use http::header::{self, HeaderValue};
 use http::request::Parts;
 use http::{Request, Response, StatusCode};
@@ -20,11 +20,12 @@ use serde_json::json;
 use url::form_urlencoded;
 
 use crate::app::App;
+use crate::connect;
 use crate::decide::Challenge;
 use crate::intent::is_cross_site;
 use crate::live::Live;
 use crate::login::redirect;
-use crate::pages::{Delegation, Format, Page, Service};
+use crate::pages::{Code, Delegation, Format, Page, Service};
 use crate::vault::{Vault, VaultError};
 use crate::{CONNECTIONS_PATH, answers, authenticate};
 
@@ -43,7 +44,7 @@ pub(crate) async fn show(State(app): State<Arc<App>>, request: Parts) -> Respons
         return redirect(&answers::start_address(CONNECTIONS_PATH));
     };
     match vault.connections(session.id).await {
-        Ok(connections) if format == Format::Json => {
+        Ok(ConnectionsResponse { connections, .. }) if format == Format::Json => {
             let now = app.clock.now();
             status(
                 &connections,
@@ -51,17 +52,17 @@ pub(crate) async fn show(State(app): State<Arc<App>>, request: Parts) -> Respons
                 now,
             )
         }
-        Ok(connections) => {
+        Ok(connected) => {
             let now = app.clock.now();
-            let services = services(&connections, &live, vault, now);
+            let services = services(&connected, &live, vault, now);
             answers::connections(&live, &session.identity, services).respond(format, host)
         }
         Err(error) => unavailable(&error).respond(format, host),
     }
 }
 
-/// `POST /oauth2/connections`, with one of the form fields `disconnect` (a resource server), `delegate` and
-/// `end_delegation` (a ServiceAccount, beside `resource_server`).
+/// `POST /oauth2/connections`, with one of the form fields `connect` (the name of a token), `disconnect` (a resource
+/// server), `delegate` and `end_delegation` (a ServiceAccount, beside `resource_server`).
 pub(crate) async fn change(State(app): State<Arc<App>>, request: Request<Body>) -> Response<Body> {
     let live = app.live();
     let (request, body) = request.into_parts();
@@ -79,6 +80,14 @@ pub(crate) async fn change(State(app): State<Arc<App>>, request: Request<Body>) 
     let Some(change) = Change::of(&form(body).await) else {
         return answers::bad_body().respond(format, host);
     };
+    if let Change::Connect { name } = &change {
+        return connect::begin(&live, vault, &session, name)
+            .await
+            .map_or_else(
+                || see_other(CONNECTIONS_PATH),
+                |page| page.respond(format, host),
+            );
+    }
     match change.make(vault, &session).await {
         Ok(()) => see_other(CONNECTIONS_PATH),
         Err(error) => unavailable(&error).respond(format, host),
@@ -96,6 +105,9 @@ pub(crate) async fn form(body: Body) -> Vec<(String, String)> {
 
 /// What a user changes.
 enum Change {
+    Connect {
+        name: String,
+    },
     Disconnect {
         resource_server: String,
     },
@@ -115,6 +127,9 @@ impl Change {
             let found = form.iter().find(|(name, _)| name == wanted);
             found.map(|(_, value)| value.clone())
         };
+        if let Some(name) = field("connect") {
+            return Some(Self::Connect { name });
+        }
         if let Some(resource_server) = field("disconnect") {
             return Some(Self::Disconnect { resource_server });
         }
@@ -135,6 +150,8 @@ impl Change {
     async fn make(self, vault: &Vault, session: &Session) -> Result<(), VaultError> {
         let user = &session.identity.subject;
         match self {
+            // It has an answer of its own.
+            Self::Connect { .. } => {}
             Self::Disconnect { resource_server } => {
                 vault.disconnect(session.id, &resource_server).await?;
                 tracing::info!(%user, "a user disconnected a service");
@@ -210,11 +227,15 @@ pub(crate) fn session(app: &App, live: &Live, request: &Parts) -> Option<Session
 
 /// What is connected, and what the workload would use that is not.
 fn services(
-    connections: &[Connection],
+    connected: &ConnectionsResponse,
     live: &Live,
     vault: &Vault,
     now: UnixSeconds,
 ) -> Vec<Service> {
+    let ConnectionsResponse {
+        connections,
+        pending,
+    } = connected;
     let wanted = vault.deliveries_for_users();
     let of = |resource_server: &str| {
         let mut wanted = wanted.clone();
@@ -224,19 +245,55 @@ fn services(
         let is_it = |one: &Connection| one.resource_server == token.resource_server;
         !connections.iter().any(is_it)
     });
-    let missing = missing.map(|token| Service {
+    let missing = missing.map(unconnected);
+    let shown = connections
+        .iter()
+        .map(|one| service(one, of(&one.resource_server), now));
+    tracing::debug!(proxy = live.proxy.name, "showed connections");
+    let mut services: Vec<Service> = shown.chain(missing).collect();
+    for one in pending {
+        let is_it = |service: &&mut Service| service.resource_server == one.resource_server;
+        if let Some(service) = services.iter_mut().find(is_it) {
+            waiting(service, one, now);
+        }
+    }
+    services
+}
+
+fn unconnected(token: &DeliveredToken) -> Service {
+    Service {
         name: token.name.clone(),
         resource_server: token.resource_server.clone(),
         state: "Not connected".to_owned(),
         scopes: token.scopes.clone(),
         is_connected: false,
         delegations: vec![],
+        account: None,
+        connect: token.issuer.is_some().then_some("Connect"),
+        code: None,
+    }
+}
+
+/// A service that waits until its user has entered a code.
+fn waiting(service: &mut Service, pending: &PendingConnection, now: UnixSeconds) {
+    if pending.is_refused {
+        "It was not allowed there, or the code is no longer good: connect it again"
+            .clone_into(&mut service.state);
+        return;
+    }
+    let left = UnixSeconds(pending.ends_at).since(now);
+    service.state = format!("Waits for you, for another {}", words(left));
+    service.connect = Some("Get another code for");
+    let page = &pending.verification_uri;
+    service.code = Some(Code {
+        text: pending.user_code.clone(),
+        page: page.clone(),
+        address: pending
+            .verification_uri_complete
+            .as_ref()
+            .unwrap_or(page)
+            .clone(),
     });
-    let connected = connections
-        .iter()
-        .map(|one| service(one, of(&one.resource_server), now));
-    tracing::debug!(proxy = live.proxy.name, "showed connections");
-    connected.chain(missing).collect()
 }
 
 /// A connected service, of which the workload gets `token`.
@@ -269,18 +326,28 @@ pub(crate) fn service(
         service_account: one.service_account.clone(),
         is_given: false,
     });
+    let has_own_issuer = token.is_some_and(|token| token.issuer.is_some());
+    let remedy = if has_own_issuer {
+        "connect it again"
+    } else {
+        "sign in again to reconnect it"
+    };
     Service {
         name: token.map_or(resource_server, |token| &token.name).clone(),
         resource_server: resource_server.clone(),
-        state: state(connection, now),
+        state: state(connection, remedy, now),
         scopes: connection.scopes.clone(),
         is_connected: true,
         delegations: given.chain(possible).collect(),
+        account: connection.account.clone(),
+        connect: (has_own_issuer && connection.state == "needs_reauthentication")
+            .then_some("Reconnect"),
+        code: None,
     }
 }
 
 /// How a connection is, in words.
-fn state(connection: &Connection, now: UnixSeconds) -> String {
+fn state(connection: &Connection, remedy: &str, now: UnixSeconds) -> String {
     if connection.needs_consent {
         return "Not used until you allow it".to_owned();
     }
@@ -295,13 +362,10 @@ fn state(connection: &Connection, now: UnixSeconds) -> String {
     }
     match (connection.state.as_str(), connection.is_renewed) {
         ("needs_reauthentication", _) if left.is_zero() => {
-            "Needs you: sign in again to reconnect it".to_owned()
+            format!("Needs you: {remedy}")
         }
         ("needs_reauthentication", _) => {
-            format!(
-                "Needs you: it stops in {}; sign in again to reconnect it",
-                words(left)
-            )
+            format!("Needs you: it stops in {}; {remedy}", words(left))
         }
         ("degraded", true) => "Connected; the last renewal failed, and is tried again".to_owned(),
         (_, true) => "Connected; renewed by itself".to_owned(),
@@ -341,6 +405,8 @@ mod tests {
 
     use super::*;
 
+    const AGAIN: &str = "sign in again to reconnect it";
+
     #[rstest]
     #[case("active", true, 10, "Connected; renewed by itself")]
     #[case("active", false, 7300, "Connected for another 2 hours")]
@@ -379,15 +445,16 @@ mod tests {
             needs_consent: false,
             session_ends_at: None,
             delegations: vec![],
+            account: None,
         };
-        assert_eq!(state(&connection, UnixSeconds(1000)), expected);
+        assert_eq!(state(&connection, AGAIN, UnixSeconds(1000)), expected);
         let ending = Connection {
             session_ends_at: Some(1000 + 3 * 86_400),
             state: "active".to_owned(),
             ..connection.clone()
         };
         assert_eq!(
-            state(&ending, UnixSeconds(1000)),
+            state(&ending, AGAIN, UnixSeconds(1000)),
             "Connected for another 3 days; sign in again to go on"
         );
         let unasked = Connection {
@@ -395,7 +462,7 @@ mod tests {
             ..connection
         };
         assert_eq!(
-            state(&unasked, UnixSeconds(1000)),
+            state(&unasked, AGAIN, UnixSeconds(1000)),
             "Not used until you allow it"
         );
     }

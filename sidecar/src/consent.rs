@@ -41,7 +41,7 @@ pub(crate) async fn show(State(app): State<Arc<App>>, request: Parts) -> Respons
         return redirect(&answers::start_address(&return_to.into_path()));
     };
     let connections = match vault.connections(session.id).await {
-        Ok(connections) => connections,
+        Ok(connected) => connected.connections,
         Err(error) => return unavailable(&error).respond(format, host),
     };
     let now = app.clock.now();
@@ -55,6 +55,7 @@ pub(crate) async fn show(State(app): State<Arc<App>>, request: Parts) -> Respons
                 state: "If you allow it, it may do this there as you:".to_owned(),
                 is_connected: false,
                 delegations: vec![],
+                connect: None,
                 ..service(one, token, now)
             }
         })

@@ -23,6 +23,7 @@ use crate::app::App;
 use crate::authenticate::authenticate;
 use crate::backchannel;
 use crate::bearer;
+use crate::connect;
 use crate::connections;
 use crate::consent;
 use crate::cookie;
@@ -55,6 +56,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
             CONNECTIONS_PATH,
             get(connections::show).post(connections::change),
         )
+        .route(connect::CALLBACK_ROUTE, get(connect::come_back))
         .route(CONSENT_PATH, get(consent::show).post(consent::decide))
         .route("/oauth2/backchannel_logout", post(backchannel::log_out))
         .layer(DefaultBodyLimit::max(MAX_FORM))

@@ -5,7 +5,7 @@
 //! | `app` | the order in which a request is treated |
 //! | `decide`, `rules`, `intent`, `headers`, `identity_headers`, `cookie`, `redirect`, `listeners`, `websocket` | pure rules |
 //! | `authenticate`, `bearer`, `provider`, `globus` | who it is |
-//! | `login`, `step_up`, `backchannel`, `endpoints`, `connections`, `consent`, `answers`, `pages`, `scopes` | what is answered by us |
+//! | `login`, `step_up`, `backchannel`, `endpoints`, `connect`, `connections`, `consent`, `answers`, `pages`, `scopes` | what is answered by us |
 //! | `forward`, `workload`, `multiplexed`, `origin`, `tunnel`, `limits`, `watched`, `workload_refusal` | what is answered by the workload |
 //! | `vault`, `outbound`, `files` | tokens for the workload |
 //! | `live`, `reload` | the configuration in force |
@@ -18,6 +18,7 @@ mod args;
 mod authenticate;
 mod backchannel;
 mod bearer;
+mod connect;
 mod connections;
 mod consent;
 mod cookie;

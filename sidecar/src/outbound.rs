@@ -14,7 +14,7 @@ use axum::extract::State;
 use axum::response::IntoResponse;
 use globus_auth_core::runtime::telemetry::Chain;
 use globus_auth_core::session::Session;
-use globus_auth_core::sidecar_config::GrantType;
+use globus_auth_core::sidecar_config::{DeliveredToken, GrantType};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::uri::PathAndQuery;
@@ -74,7 +74,7 @@ impl Outbound {
             GrantType::ClientCredentials => None,
         };
         let token = vault.token(holder, index, None).await;
-        let token = token.map_err(Refusal::Vault)?;
+        let token = token.map_err(|error| Refusal::of(error, &delivery.token))?;
         let (body, again) = repeatable(&parts.headers, body).await?;
         let origin = delivery.origin.as_ref().ok_or(Refusal::NoRoute)?;
         let authority = delivery.token.route.as_ref().ok_or(Refusal::NoRoute)?;
@@ -94,9 +94,7 @@ impl Outbound {
                 let response = origin.send(request).await.map_err(Refusal::Upstream)?;
                 Ok(passed_on(response, &renewed))
             }
-            Err(VaultError::Reauthenticate(requirements)) => {
-                Err(Refusal::Vault(VaultError::Reauthenticate(requirements)))
-            }
+            Err(error @ VaultError::Reauthenticate(_)) => Err(Refusal::of(error, &delivery.token)),
             Err(error) => {
                 tracing::warn!(error = %Chain(&error), "no other token could be got");
                 Ok(passed_on(response, &token))
@@ -228,6 +226,8 @@ fn passed_on(mut response: Response<Body>, token: &Delivered) -> Response<Body> 
 #[derive(Debug)]
 enum Refusal {
     Body,
+    /// The user must connect the service: it does not come with a login.
+    Connect,
     Foreign,
     NoRoute,
     NoUser,
@@ -236,9 +236,18 @@ enum Refusal {
 }
 
 impl Refusal {
+    fn of(error: VaultError, token: &DeliveredToken) -> Self {
+        if token.issuer.is_some() && matches!(error, VaultError::Reauthenticate(_)) {
+            Self::Connect
+        } else {
+            Self::Vault(error)
+        }
+    }
+
     const fn category(&self) -> &'static str {
         match self {
             Self::Body => "bad_body",
+            Self::Connect => "connection_required",
             Self::Foreign => "foreign_origin",
             Self::NoRoute => "no_route",
             Self::NoUser => "login_required",
@@ -257,6 +266,7 @@ impl Refusal {
         let mut body = match self {
             Self::Vault(VaultError::Reauthenticate(requirements)) => requirements.to_error(),
             Self::Body
+            | Self::Connect
             | Self::Foreign
             | Self::NoRoute
             | Self::NoUser
@@ -267,6 +277,7 @@ impl Refusal {
             members.insert("error".to_owned(), self.category().into());
             members.insert("error_description".to_owned(), detail.into());
             let page = match self {
+                Self::Connect => Some(("connect_url", crate::CONNECTIONS_PATH)),
                 Self::Vault(VaultError::Consent) => Some(("consent_url", crate::CONSENT_PATH)),
                 Self::Vault(VaultError::Reauthenticate(_)) | Self::NoUser => {
                     Some(("login_url", crate::START_PATH))
@@ -286,6 +297,10 @@ impl Refusal {
     fn describe(&self) -> (StatusCode, &'static str) {
         match self {
             Self::Body => (StatusCode::BAD_REQUEST, "the body broke off"),
+            Self::Connect => (
+                StatusCode::FORBIDDEN,
+                "the user has not connected the service; send them to connect_url",
+            ),
             Self::Foreign => (
                 StatusCode::FORBIDDEN,
                 "ask http://127.0.0.1:<port>, and not from a browser",

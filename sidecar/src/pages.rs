@@ -1,5 +1,6 @@
 //! What people and programs read when a request is not forwarded: a plain page or a line of JSON.
 
+use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use askama::Template;
@@ -60,6 +61,21 @@ pub(crate) struct Service {
     pub(crate) scopes: Vec<String>,
     pub(crate) is_connected: bool,
     pub(crate) delegations: Vec<Delegation>,
+    /// As whom, if it is not who is signed in here.
+    pub(crate) account: Option<String>,
+    /// What the button is called that connects it, if there is one.
+    pub(crate) connect: Option<&'static str>,
+    pub(crate) code: Option<Code>,
+}
+
+/// A code that the user enters elsewhere.
+#[derive(Debug)]
+pub(crate) struct Code {
+    pub(crate) text: String,
+    /// The page where, as a person would type it.
+    pub(crate) page: String,
+    /// The page where, with the code in it if the issuer has that.
+    pub(crate) address: String,
 }
 
 /// A ServiceAccount that acts for a user who is away, or could.
@@ -75,7 +91,10 @@ pub(crate) struct Delegation {
 #[derive(Debug)]
 pub(crate) enum Action {
     /// Go somewhere.
-    Link { label: &'static str, href: String },
+    Link {
+        label: Cow<'static, str>,
+        href: String,
+    },
     /// Do something.
     Post { label: &'static str, href: String },
     /// Say yes or no to the services of the page, exactly as they are shown.
@@ -111,9 +130,13 @@ impl Page {
     }
 
     #[must_use]
-    pub(crate) fn link(mut self, label: &'static str, href: impl Into<String>) -> Self {
+    pub(crate) fn link(
+        mut self,
+        label: impl Into<Cow<'static, str>>,
+        href: impl Into<String>,
+    ) -> Self {
         self.actions.push(Action::Link {
-            label,
+            label: label.into(),
             href: href.into(),
         });
         self

@@ -389,7 +389,9 @@ impl Provider {
         let Some(vault) = &self.vault else {
             return (scopes, &[]);
         };
-        let delivered = vault.deliveries_for_users().flat_map(|token| &token.scopes);
+        let delivered = vault.deliveries_for_users();
+        let delivered = delivered.filter(|token| token.comes_with_login());
+        let delivered = delivered.flat_map(|token| &token.scopes);
         for scope in delivered {
             if !scopes.contains(scope) {
                 scopes.push(scope.clone());

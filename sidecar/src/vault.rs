@@ -17,12 +17,12 @@ use globus_auth_core::session::{Session, SessionId};
 use globus_auth_core::sidecar_config::{DeliveredToken, GrantType, Vault as Config};
 use globus_auth_core::transaction::LoginTransaction;
 use globus_auth_core::vault_api::{
-    BEARER_SESSIONS, BearerRequest, CONNECTIONS, CONSENT, Connection, ConnectionsRequest,
-    ConnectionsResponse, ConsentRequest, ConsentedService, DELEGATE, DELEGATED_TOKENS, DISCONNECT,
-    DelegateRequest, DelegatedTokenRequest, Delegation, DisconnectRequest, END_DELEGATION,
-    EndDelegationRequest, LOGINS, LoginRequest, LoginResponse, OWN_TOKENS, OwnTokenRequest,
-    SESSIONS, SESSIONS_END, SessionRequest, SessionResponse, TOKENS, Token, TokenAnswer,
-    TokenRequest, fingerprint,
+    BEARER_SESSIONS, BearerRequest, CONNECT, CONNECTED, CONNECTIONS, CONSENT, ConnectAnswer,
+    ConnectRequest, ConnectedRequest, ConnectionsRequest, ConnectionsResponse, ConsentRequest,
+    ConsentedService, DELEGATE, DELEGATED_TOKENS, DISCONNECT, DelegateRequest,
+    DelegatedTokenRequest, Delegation, DisconnectRequest, END_DELEGATION, EndDelegationRequest,
+    LOGINS, LoginRequest, LoginResponse, OWN_TOKENS, OwnTokenRequest, SESSIONS, SESSIONS_END,
+    SessionRequest, SessionResponse, TOKENS, Token, TokenAnswer, TokenRequest, fingerprint,
 };
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Request, StatusCode};
@@ -208,12 +208,51 @@ impl Vault {
     pub(crate) async fn connections(
         &self,
         session: SessionId,
-    ) -> Result<Vec<Connection>, VaultError> {
+    ) -> Result<ConnectionsResponse, VaultError> {
         let handle = self.handle(session).await?;
-        let response: ConnectionsResponse = self
-            .ask(CONNECTIONS, &ConnectionsRequest { handle })
-            .await?;
-        Ok(response.connections)
+        self.ask(CONNECTIONS, &ConnectionsRequest { handle }).await
+    }
+
+    /// Begins to connect the service of `token` for the user of `session`, at the issuer that it names; a browser that
+    /// goes there comes back to `redirect_uri`.
+    ///
+    /// # Errors
+    /// [`VaultError`].
+    pub(crate) async fn connect(
+        &self,
+        session: SessionId,
+        token: &DeliveredToken,
+        redirect_uri: String,
+    ) -> Result<ConnectAnswer, VaultError> {
+        let request = ConnectRequest {
+            handle: self.handle(session).await?,
+            issuer: token.issuer.clone().ok_or(VaultError::Answer)?,
+            resource_server: token.resource_server.clone(),
+            scopes: token.scopes.clone(),
+            redirect_uri,
+        };
+        self.ask(CONNECT, &request).await
+    }
+
+    /// Hands over the code that the browser of `session` brought back from `issuer`.
+    ///
+    /// # Errors
+    /// [`VaultError`].
+    pub(crate) async fn connected(
+        &self,
+        session: SessionId,
+        issuer: String,
+        (state, code): (String, String),
+        response_issuer: Option<String>,
+    ) -> Result<(), VaultError> {
+        let request = ConnectedRequest {
+            handle: self.handle(session).await?,
+            issuer,
+            state: state.into(),
+            code: code.into(),
+            response_issuer,
+        };
+        self.tell(CONNECTED, &request).await
     }
 
     /// Takes back what the user of `session` has connected.

@@ -54,11 +54,15 @@ pub enum Problem {
     Client,
     /// The refresh token is not accepted any more.
     Grant,
+    /// The user, or the issuer for them, said no to a device, or the time is over (RFC 8628 §3.5).
+    Denied,
     /// The user must consent or log in again, by the issuer's own words.
     Interaction {
         /// What is asked for, as far as the issuer said it.
         requirements: SessionRequirements,
     },
+    /// The user has not entered the code of a device yet (RFC 8628 §3.5).
+    Pending,
     /// The scopes are not granted as they were asked for.
     Scope,
     /// Too many requests.
@@ -113,6 +117,8 @@ fn refusal(body: &[u8]) -> Problem {
         | "dependent_consent_required" => Problem::Interaction {
             requirements: requirements(body),
         },
+        "access_denied" | "expired_token" => Problem::Denied,
+        "authorization_pending" => Problem::Pending,
         "temporarily_unavailable" | "server_error" => Problem::Transient,
         "slow_down" => Problem::Throttled { retry_after: None },
         _ => Problem::Unclassified,

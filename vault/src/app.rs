@@ -8,11 +8,12 @@ use axum::routing::post;
 use axum::{Json, Router};
 use globus_auth_core::runtime::telemetry::Chain;
 use globus_auth_core::vault_api::{
-    BEARER_SESSIONS, BearerRequest, CONNECTIONS, CONSENT, ConnectionsRequest, ConnectionsResponse,
-    ConsentRequest, DELEGATE, DELEGATED_TOKENS, DISCONNECT, DelegateRequest, DelegatedTokenRequest,
-    Delegation, DisconnectRequest, END_DELEGATION, EndDelegationRequest, LOGINS, LoginRequest,
-    LoginResponse, OWN_TOKENS, OwnTokenRequest, Refusal, SESSIONS, SESSIONS_END, SessionRequest,
-    SessionResponse, TOKENS, TokenAnswer, TokenRequest,
+    BEARER_SESSIONS, BearerRequest, CONNECT, CONNECTED, CONNECTIONS, CONSENT, ConnectAnswer,
+    ConnectRequest, ConnectedRequest, ConnectionsRequest, ConnectionsResponse, ConsentRequest,
+    DELEGATE, DELEGATED_TOKENS, DISCONNECT, DelegateRequest, DelegatedTokenRequest, Delegation,
+    DisconnectRequest, END_DELEGATION, EndDelegationRequest, LOGINS, LoginRequest, LoginResponse,
+    OWN_TOKENS, OwnTokenRequest, Refusal, SESSIONS, SESSIONS_END, SessionRequest, SessionResponse,
+    TOKENS, TokenAnswer, TokenRequest,
 };
 use http::{HeaderMap, StatusCode};
 
@@ -38,6 +39,8 @@ pub fn router(app: Arc<App>) -> Router {
         .route(TOKENS, post(token))
         .route(OWN_TOKENS, post(own_token))
         .route(CONNECTIONS, post(connections))
+        .route(CONNECT, post(connect))
+        .route(CONNECTED, post(connected))
         .route(DISCONNECT, post(disconnect))
         .route(CONSENT, post(consent))
         .route(DELEGATE, post(delegate))
@@ -110,8 +113,26 @@ async fn connections(
     Json(request): Json<ConnectionsRequest>,
 ) -> Result<Json<ConnectionsResponse>, ApiError> {
     let caller = app.caller(&headers).await?;
-    let connections = app.vault.connections(&caller, &request.handle).await?;
-    Ok(Json(ConnectionsResponse { connections }))
+    Ok(Json(app.vault.connections(&caller, &request.handle).await?))
+}
+
+async fn connect(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    Json(request): Json<ConnectRequest>,
+) -> Result<Json<ConnectAnswer>, ApiError> {
+    let caller = app.caller(&headers).await?;
+    Ok(Json(app.vault.connect(&caller, &request).await?))
+}
+
+async fn connected(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    Json(request): Json<ConnectedRequest>,
+) -> Result<StatusCode, ApiError> {
+    let caller = app.caller(&headers).await?;
+    app.vault.connected(&caller, &request).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 async fn disconnect(

@@ -19,6 +19,7 @@ use url::{Url, form_urlencoded};
 use zeroize::Zeroizing;
 
 use crate::answer;
+use crate::device::{self, DeviceAuthorization};
 use crate::endpoint::{Exchange, Introspection, TokenEndpoint, TokenRequest};
 
 /// Our client at an issuer.
@@ -50,10 +51,78 @@ impl Client {
 
     async fn metadata(&self) -> Result<Arc<ProviderMetadata>, Arc<FetchError>> {
         let fetch = async || {
-            let document = key_source::get(&self.http, &self.issuer.discovery_url()).await?;
+            let document = self.document().await?;
             ProviderMetadata::parse(&document, &self.issuer).map_err(FetchError::BadMetadata)
         };
         self.metadata.get(MAX_AGE, fetch).await
+    }
+
+    /// That of an OpenID provider, or of an authorization server that is none (RFC 8414).
+    async fn document(&self) -> Result<Vec<u8>, FetchError> {
+        match key_source::get(&self.http, &self.issuer.discovery_url()).await {
+            Err(FetchError::Status {
+                status: StatusCode::NOT_FOUND,
+            }) => {
+                let address = self.issuer.authorization_server_metadata_url();
+                key_source::get(&self.http, &address).await
+            }
+            found => found,
+        }
+    }
+
+    async fn known(&self) -> Option<Arc<ProviderMetadata>> {
+        let metadata = self.metadata().await;
+        let told = |error: Arc<FetchError>| {
+            let issuer = self.issuer.as_str();
+            tracing::warn!(issuer, error = %Chain(&*error), "failed to discover an issuer");
+        };
+        metadata.map_err(told).ok()
+    }
+
+    async fn ask_for_codes(
+        &self,
+        scopes: &[String],
+        resource: Option<&str>,
+    ) -> Option<DeviceAuthorization> {
+        let provider = self.known().await?;
+        let issuer = self.issuer.as_str();
+        let Some(endpoint) = &provider.device_authorization_endpoint else {
+            tracing::warn!(
+                issuer,
+                "an issuer has no device_authorization_endpoint; choose userGrant AuthorizationCode"
+            );
+            return None;
+        };
+        let scopes = scopes.join(" ");
+        let mut parameters = vec![("scope", scopes.as_str())];
+        if provider.client_authentication == ClientAuthentication::Basic {
+            // RFC 8628 §3.1 has it also beside the header; in the body it is with the secret.
+            parameters.push(("client_id", self.id.as_str()));
+        }
+        parameters.extend(resource.map(|resource| ("resource", resource)));
+        let request = self.request(endpoint, provider.client_authentication, &parameters);
+        let response = self.http.send(request.ok()?).await;
+        let told = |error: SendError| {
+            tracing::warn!(issuer, error = %Chain(&error), "an issuer gave no codes for a device");
+        };
+        let response = response.map_err(told).ok()?;
+        if response.status() != StatusCode::OK {
+            let (status, problem) = (
+                response.status().as_u16(),
+                answer::read(400, None, response.body()).err(),
+            );
+            tracing::warn!(
+                issuer,
+                status,
+                ?problem,
+                "an issuer gave no codes for a device"
+            );
+            return None;
+        }
+        let told = |error| tracing::warn!(issuer, %error, "the codes of an issuer cannot be used");
+        device::parse(response.body(), &self.issuer)
+            .map_err(told)
+            .ok()
     }
 
     /// A request with our credentials: in the header, or, for issuers that take nothing else, in the body.
@@ -84,18 +153,9 @@ impl Client {
     }
 
     async fn exchange(&self, request: TokenRequest<'_>) -> Exchange {
-        let metadata = match self.metadata().await {
-            Ok(metadata) => metadata,
-            Err(error) => {
-                tracing::warn!(
-                    issuer = self.issuer.as_str(),
-                    error = %Chain(&*error),
-                    "failed to discover an issuer"
-                );
-                return Exchange::NotSent;
-            }
+        let Some(provider) = self.known().await else {
+            return Exchange::NotSent;
         };
-        let provider = &metadata;
         let scopes = request.scopes();
         let mut parameters = request.parameters();
         if !scopes.is_empty() {
@@ -206,6 +266,20 @@ impl TokenEndpoint for Client {
         now: UnixSeconds,
     ) -> Pin<Box<dyn Future<Output = Introspection> + Send + 'a>> {
         Box::pin(self.ask_about(token, now))
+    }
+
+    fn discover<'a>(
+        &'a self,
+    ) -> Pin<Box<dyn Future<Output = Option<Arc<ProviderMetadata>>> + Send + 'a>> {
+        Box::pin(self.known())
+    }
+
+    fn authorize_device<'a>(
+        &'a self,
+        scopes: &'a [String],
+        resource: Option<&'a str>,
+    ) -> Pin<Box<dyn Future<Output = Option<DeviceAuthorization>> + Send + 'a>> {
+        Box::pin(self.ask_for_codes(scopes, resource))
     }
 }
 

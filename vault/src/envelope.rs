@@ -44,6 +44,8 @@ pub struct Binding<'a> {
 pub enum Field {
     /// The access token.
     AccessToken,
+    /// What it takes to end a flow.
+    Flow,
     /// The refresh token.
     RefreshToken,
 }
@@ -52,6 +54,7 @@ impl Field {
     const fn name(self) -> &'static str {
         match self {
             Self::AccessToken => "access_token",
+            Self::Flow => "flow",
             Self::RefreshToken => "refresh_token",
         }
     }

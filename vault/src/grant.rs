@@ -48,6 +48,22 @@ pub struct Owner {
     pub resource: String,
 }
 
+impl Owner {
+    /// Where a secret of the row `row` lies.
+    pub(crate) fn binding<'a>(&'a self, row: &'a str, field: Field) -> Binding<'a> {
+        Binding {
+            tenant: &self.tenant,
+            user_issuer: &self.user.issuer,
+            user_subject: &self.user.subject,
+            issuer: &self.issuer,
+            client_id: &self.client_id,
+            resource: &self.resource,
+            grant: row,
+            field,
+        }
+    }
+}
+
 /// How tokens are got.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Kind {
@@ -124,6 +140,8 @@ pub struct Grant {
     pub failures: u32,
     /// When the first of them failed.
     pub failing_since: Option<Moment>,
+    /// As whom, where the issuer is another than that of the login, and says so.
+    pub account: Option<String>,
 }
 
 /// Tokens as they lie in the store, all under one key.
@@ -189,21 +207,13 @@ impl Grant {
             used_at: now,
             failures: 0,
             failing_since: None,
+            account: None,
         })
     }
 
     /// Where a secret of this grant lies.
     pub fn binding(&self, field: Field) -> Binding<'_> {
-        Binding {
-            tenant: &self.owner.tenant,
-            user_issuer: &self.owner.user.issuer,
-            user_subject: &self.owner.user.subject,
-            issuer: &self.owner.issuer,
-            client_id: &self.owner.client_id,
-            resource: &self.owner.resource,
-            grant: &self.id,
-            field,
-        }
+        self.owner.binding(&self.id, field)
     }
 
     /// Whether the workload may use the tokens: the user has let it do all that they allow. Nobody is asked

@@ -76,8 +76,10 @@ impl Issuer {
             Problem::Transient => bulkhead.failed(now),
             Problem::Throttled { retry_after } => bulkhead.throttled(now, *retry_after),
             Problem::Client
+            | Problem::Denied
             | Problem::Grant
             | Problem::Interaction { .. }
+            | Problem::Pending
             | Problem::Scope
             | Problem::Unclassified => bulkhead.answered(),
         }

@@ -5,7 +5,8 @@
 //! | `grant` | what is kept |
 //! | `keyring`, `envelope`, `secrets` | how secrets are encrypted |
 //! | `progress` | what may be done with a refresh token, whatever crashes: pure, and checked as a model |
-//! | `answer`, `schedule`, `bulkhead` | what an issuer says, when it is asked, how often: pure |
+//! | `answer`, `device`, `schedule`, `bulkhead` | what an issuer says, when it is asked, how often: pure |
+//! | `authorize` | where a browser goes to let the vault have tokens: pure |
 //! | `issuer`, `endpoint`, `client`, `refresher` | who asks it |
 //! | `store`, `unstored` | where grants, sessions and the audit log lie; and tokens, while it takes no writes |
 //! | `import` | taking over what others keep in files |
@@ -18,10 +19,12 @@ pub mod admin;
 pub mod answer;
 pub mod app;
 mod args;
+pub mod authorize;
 pub mod bulkhead;
 pub mod caller;
 pub mod client;
 mod commands;
+pub mod device;
 pub mod endpoint;
 pub mod envelope;
 pub mod failpoint;

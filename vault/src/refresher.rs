@@ -31,7 +31,7 @@ use tokio::task::JoinHandle;
 use self::redemption::Redemption;
 use crate::answer::{Problem, TokenSet};
 use crate::bulkhead::Permit;
-use crate::endpoint::{Exchange, TokenRequest};
+use crate::endpoint::{Exchange, TokenRequest, resource_indicator};
 use crate::envelope::{Field, OpenError};
 use crate::failpoint::{self, Step};
 use crate::grant::{Digest, Grant, Kind, Reason, State, digest};
@@ -268,6 +268,7 @@ impl Refresher {
             (Some(refresh_token), _) => TokenRequest::RefreshToken {
                 refresh_token,
                 scopes: &[],
+                resource: resource_indicator(&claimed.owner.issuer, &claimed.owner.resource),
             },
             (None, Kind::ClientCredentials) => TokenRequest::ClientCredentials {
                 scopes: &claimed.scopes,

@@ -64,31 +64,10 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         telemetry::start(LogLevel::default()).context("failed to start logging")?;
     let config = config(&args).await?;
     level.set(config.log_level);
-    let keys = keys(&args).await?;
-    let store = Store::open(&database(&args).await?)
-        .await
-        .context("failed to open the database")?;
-    let secrets = Secrets::open_store(&store, &keys).await.map_err(chain)?;
-    store.take_over().await.map_err(chain)?;
-    doubt_restored(&config, &store).await?;
-    let unstored = Unstored::open(args.unstored.clone()).with_context(|| {
-        let folder = args.unstored.display();
-        format!("failed to use the folder {folder}, where tokens wait that cannot be stored")
-    })?;
     let http =
         HttpClient::guarded(config.egress.clone()).context("failed to make an HTTP client")?;
     let metrics = Metrics::default();
-
-    let issuers = config.issuers.iter();
-    let issuers = issuers.map(|issuer| client(issuer, &config, &http));
-    let refresher = Refresher::new(
-        store,
-        Arc::new(secrets),
-        issuers.collect(),
-        Arc::new(SystemClock),
-        metrics.clone(),
-    );
-    let refresher = Arc::new(refresher.keeping(unstored));
+    let refresher = refresher(&args, &config, &http, &metrics).await?;
     let reporter = Reporter::new(&config, Arc::clone(&refresher), metrics.clone());
     let reporter = Arc::new(reporter);
     reporter.ping().await;
@@ -102,6 +81,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     let vault = Vault::new(config, Arc::clone(&refresher), key_sources, metrics.clone());
     let vault = Arc::new(vault);
     tokio::spawn(Arc::clone(&vault).tidy_for_ever());
+    tokio::spawn(Arc::clone(&vault).poll_for_ever());
     let refreshing = Arc::clone(&refresher);
     tokio::spawn(async move { refreshing.work(std::future::pending()).await });
 
@@ -124,6 +104,35 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         .context("failed to set up TLS")?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Opens the store. A wrong key is noticed before anything is written.
+async fn refresher(
+    args: &Args,
+    config: &VaultConfig,
+    http: &HttpClient,
+    metrics: &Metrics,
+) -> anyhow::Result<Arc<Refresher>> {
+    let keys = keys(args).await?;
+    let store = Store::open(&database(args).await?)
+        .await
+        .context("failed to open the database")?;
+    let secrets = Secrets::open_store(&store, &keys).await.map_err(chain)?;
+    store.take_over().await.map_err(chain)?;
+    doubt_restored(config, &store).await?;
+    let unstored = Unstored::open(args.unstored.clone()).with_context(|| {
+        let folder = args.unstored.display();
+        format!("failed to use the folder {folder}, where tokens wait that cannot be stored")
+    })?;
+    let issuers = config.issuers.iter();
+    let refresher = Refresher::new(
+        store,
+        Arc::new(secrets),
+        issuers.map(|issuer| client(issuer, config, http)).collect(),
+        Arc::new(SystemClock),
+        metrics.clone(),
+    );
+    Ok(Arc::new(refresher.keeping(unstored)))
 }
 
 /// What a backup brought back is not sent to issuers that may have replaced it since.

@@ -3,11 +3,15 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use secrecy::{ExposeSecret, SecretString};
+use zeroize::Zeroizing;
 
 use crate::envelope::{self, Field, OpenError, SealError};
-use crate::grant::{Grant, SealedTokens};
+use crate::grant::{Digest, Grant, Owner, SealedTokens};
 use crate::keyring::{BadKeys, KeyEncryption, KeyId, KeyRing, Seed};
+use crate::store::flows::Flow;
 use crate::store::{Store, StoreError};
 
 /// The key ring in force.
@@ -116,6 +120,8 @@ impl Secrets {
     pub fn open(&self, grant: &Grant, field: Field) -> Result<Option<SecretString>, SecretsError> {
         let sealed = match field {
             Field::AccessToken => &grant.tokens.access,
+            // A grant has none.
+            Field::Flow => return Ok(None),
             Field::RefreshToken => &grant.tokens.refresh,
         };
         sealed
@@ -129,6 +135,32 @@ impl Secrets {
                 Ok(SecretString::from(text))
             })
             .transpose()
+    }
+
+    /// Seals what it takes to end a flow.
+    ///
+    /// # Errors
+    /// [`SecretsError::Seal`].
+    pub fn seal_flow(
+        &self,
+        (digest, owner): (&Digest, &Owner),
+        secrets: &[u8],
+    ) -> Result<Vec<u8>, SecretsError> {
+        let name = URL_SAFE_NO_PAD.encode(digest);
+        let ring = self.ring.load();
+        envelope::seal(&ring, &owner.binding(&name, Field::Flow), secrets)
+            .map_err(SecretsError::Seal)
+    }
+
+    /// Opens it.
+    ///
+    /// # Errors
+    /// [`SecretsError::Open`].
+    pub fn open_flow(&self, flow: &Flow) -> Result<Zeroizing<Vec<u8>>, SecretsError> {
+        let name = URL_SAFE_NO_PAD.encode(flow.digest);
+        let ring = self.ring.load();
+        envelope::open(&ring, &flow.owner.binding(&name, Field::Flow), &flow.sealed)
+            .map_err(SecretsError::Open)
     }
 }
 
@@ -264,6 +296,7 @@ mod tests {
         }
         let blob = |(row, field): &(Grant, Field)| match field {
             Field::AccessToken => row.tokens.access.clone(),
+            Field::Flow => None,
             Field::RefreshToken => row.tokens.refresh.clone(),
         };
         for (to, place) in places.iter().enumerate() {
@@ -271,6 +304,7 @@ mod tests {
                 let (mut row, field) = place.clone();
                 match field {
                     Field::AccessToken => row.tokens.access = blob(other),
+                    Field::Flow => {}
                     Field::RefreshToken => row.tokens.refresh = blob(other),
                 }
                 let opened = secrets.open(&row, field);
@@ -278,6 +312,38 @@ mod tests {
             }
         }
         assert_eq!(places.len(), 16);
+    }
+
+    /// Nor does what ends a flow open in another one, or as a token.
+    #[tokio::test]
+    async fn what_ends_a_flow_opens_in_it_alone() {
+        let (store, _folder) = scratch_in(Database::SQLite, "sealed-flow").await;
+        let secrets = Secrets::open_store(&store, &keys("k1", &[("k1", 1)]))
+            .await
+            .unwrap();
+        let owner = grant("ml/app", "alice", "r").owner;
+        let flow = Flow {
+            digest: [7; 32],
+            login: [0; 32],
+            scopes: vec![],
+            sealed: secrets.seal_flow((&[7; 32], &owner), b"verifier").unwrap(),
+            ends_at: std::time::Duration::ZERO,
+            poll_at: None,
+            poll_interval: std::time::Duration::ZERO,
+            is_refused: false,
+            owner,
+        };
+        assert_eq!(**secrets.open_flow(&flow).unwrap(), *b"verifier");
+        let mut others = vec![flow.clone(), flow.clone(), flow.clone()];
+        others[0].digest = [8; 32];
+        others[1].owner.user.subject = "bob".to_owned();
+        others[2].owner.issuer = "https://evil.test".to_owned();
+        for other in others {
+            assert!(secrets.open_flow(&other).is_err(), "{other:?}");
+        }
+        let mut row = grant("ml/app", "alice", "r");
+        row.tokens.access = Some(flow.sealed);
+        assert!(secrets.open(&row, Field::AccessToken).is_err());
     }
 
     #[tokio::test]

@@ -6,6 +6,7 @@
 
 pub mod audit;
 pub mod delegations;
+pub mod flows;
 mod quarantine;
 mod rows;
 pub mod sessions;

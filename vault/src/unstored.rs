@@ -247,7 +247,7 @@ mod tests {
         TokenSet {
             access_token: "at-1".into(),
             refresh_token: Some("rt-1".into()),
-            lifetime: Duration::from_secs(60),
+            lifetime: Duration::from_mins(1),
             is_bearer: true,
             ..TokenSet::none(vec!["a".to_owned()])
         }
@@ -280,7 +280,7 @@ mod tests {
             .unwrap();
 
         let again = Unstored::open(folder.clone()).unwrap();
-        assert_eq!(again.grants(), [row.id.clone()]);
+        assert_eq!(again.grants(), std::slice::from_ref(&row.id));
         let kept = again.get(&row.id).unwrap().unwrap();
         assert_eq!(kept.attempt(), Some((attempt, sent_at)));
         let opened = kept.open(&secrets, &row).unwrap();

@@ -2,6 +2,7 @@
 
 pub mod admin;
 mod bearer;
+mod connect;
 mod consent;
 mod delegations;
 mod logins;
@@ -11,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use globus_auth_core::runtime::key_source::KeySource;
-use globus_auth_core::vault_api::Connection;
+use globus_auth_core::vault_api::{Connection, ConnectionsResponse};
 use globus_auth_core::vault_config::VaultConfig;
 use secrecy::SecretString;
 
@@ -85,7 +86,7 @@ impl Vault {
         &self,
         caller: &Caller,
         handle: &SecretString,
-    ) -> Result<Vec<Connection>, VaultError> {
+    ) -> Result<ConnectionsResponse, VaultError> {
         let session = self.session(caller, handle, "connections").await?;
         let (tenant, user) = (&session.tenant, &session.user);
         let now = self.refresher.now();
@@ -94,7 +95,7 @@ impl Vault {
         let alive = grants
             .into_iter()
             .filter(|grant| grant.state != State::Revoked);
-        Ok(alive
+        let connections = alive
             .map(|grant| Connection {
                 needs_consent: !grant.is_consented(),
                 session_ends_at: self.session_ends_at(&grant, now).map(|at| at.as_secs()),
@@ -108,8 +109,13 @@ impl Vault {
                 is_renewed: schedule::is_refreshable(&grant),
                 resource_server: grant.owner.resource,
                 scopes: grant.scopes,
+                account: grant.account,
             })
-            .collect())
+            .collect();
+        Ok(ConnectionsResponse {
+            connections,
+            pending: self.pending(&session.login, now).await?,
+        })
     }
 
     /// Takes back what the user of a session has connected.

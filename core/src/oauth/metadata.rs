@@ -22,6 +22,10 @@ pub struct ProviderMetadata {
     pub revocation_endpoint: Option<Url>,
     /// Where one asks what a token is (RFC 7662 §2).
     pub introspection_endpoint: Option<Url>,
+    /// Where a login begins that ends in another browser (RFC 8628 §4).
+    pub device_authorization_endpoint: Option<Url>,
+    /// Whether `offline_access` is among its scopes (OpenID Connect Core §11).
+    pub has_offline_access: bool,
     /// How the client shows its secret at the token endpoint.
     pub client_authentication: ClientAuthentication,
     /// Whether the authorization response carries `iss` (RFC 9207 §3); then it must.
@@ -46,6 +50,9 @@ struct Document {
     end_session_endpoint: Option<String>,
     revocation_endpoint: Option<String>,
     introspection_endpoint: Option<String>,
+    device_authorization_endpoint: Option<String>,
+    #[serde(default)]
+    scopes_supported: Vec<String>,
     token_endpoint_auth_methods_supported: Option<Vec<String>>,
     #[serde(default)]
     authorization_response_iss_parameter_supported: bool,
@@ -89,6 +96,14 @@ impl ProviderMetadata {
                 .introspection_endpoint
                 .map(|text| endpoint("introspection_endpoint", &text))
                 .transpose()?,
+            device_authorization_endpoint: document
+                .device_authorization_endpoint
+                .map(|text| endpoint("device_authorization_endpoint", &text))
+                .transpose()?,
+            has_offline_access: document
+                .scopes_supported
+                .iter()
+                .any(|scope| scope == "offline_access"),
             client_authentication: client_authentication(
                 document.token_endpoint_auth_methods_supported.as_deref(),
             ),

@@ -63,7 +63,7 @@ pub async fn reconcile(
     if authorities.is_empty() {
         return Ok(Action::requeue(SOON));
     }
-    let fetched = fetch::references(&context.client, &proxy)
+    let fetched = Box::pin(fetch::references(&context.client, &proxy))
         .await
         .map_err(ReconcileError::Fetch)?;
     let pods = pods(&context, &proxy).await?;

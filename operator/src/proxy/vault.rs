@@ -7,7 +7,7 @@ use globus_auth_core::sidecar_config::{
 };
 use globus_auth_core::url::{BadUrl, Issuer};
 use globus_auth_crds::conditions::{reasons, types};
-use globus_auth_crds::{GlobusAuthProxy, TokenVault, proxy as spec};
+use globus_auth_crds::{GlobusAuthProxy, TokenVault, proxy as spec, vault as vault_spec};
 use kube::ResourceExt;
 use secrecy::SecretString;
 
@@ -68,6 +68,8 @@ pub fn vault(
         })
     };
     check_files(&proxy.spec.tokens)?;
+    let issuers = vault.map(|vault| vault.spec.issuers.as_slice());
+    check_issuers(&proxy.spec.tokens, issuers.unwrap_or_default(), &name)?;
     let tokens = proxy.spec.tokens.iter().map(token);
     Ok(Some(Vault {
         url: url.clone(),
@@ -108,6 +110,7 @@ fn token(token: &spec::Token) -> Result<DeliveredToken, Problem> {
         name: name.clone(),
         resource_server: token.resource_server.clone(),
         scopes: token.scopes.clone(),
+        issuer: token.issuer.clone(),
         grant_type: match token.grant_type {
             spec::GrantType::AuthorizationCode => GrantType::AuthorizationCode,
             spec::GrantType::ClientCredentials => GrantType::ClientCredentials,
@@ -131,6 +134,28 @@ fn check_files(tokens: &[spec::Token]) -> Result<(), Problem> {
             return Err(invalid(format!(
                 "spec.tokens: two tokens have the file {name:?}; give one of them another name"
             )));
+        }
+    }
+    Ok(())
+}
+
+/// A name that the vault does not know would lead users nowhere.
+fn check_issuers(
+    tokens: &[spec::Token],
+    issuers: &[vault_spec::Issuer],
+    vault: &str,
+) -> Result<(), Problem> {
+    for token in tokens {
+        let (name, issuer) = (&token.name, token.issuer.as_ref());
+        if let Some(issuer) =
+            issuer.filter(|wanted| !issuers.iter().any(|one| one.name == **wanted))
+        {
+            return Err(disconnected(
+                reasons::UNKNOWN_ISSUER,
+                format!(
+                    "spec.tokens {name:?}: TokenVault {vault:?} has no issuer that it calls {issuer:?}"
+                ),
+            ));
         }
     }
     Ok(())
@@ -249,6 +274,23 @@ mod tests {
             (delegation.service_account.as_str(), delegation.days),
             ("jobs", 7)
         );
+    }
+
+    #[test]
+    fn a_token_of_an_issuer_that_the_vault_does_not_know_is_refused() {
+        let mut vault = ready();
+        vault.spec.issuers = serde_json::from_value(json!([
+            {"name": "storage", "type": "OIDC", "issuer": "https://s.test", "clientSecretRef": {"name": "s"}},
+        ]))
+        .unwrap();
+        let mut proxy = proxy();
+        proxy.spec.tokens[0].issuer = Some("storage".to_owned());
+        let known = read(&proxy, Some(&vault), "id").unwrap().unwrap();
+        assert_eq!(known.tokens[0].issuer.as_deref(), Some("storage"));
+        assert!(!known.tokens[0].comes_with_login() && known.tokens[0].is_for_users());
+        proxy.spec.tokens[0].issuer = Some("other".to_owned());
+        let problem = read(&proxy, Some(&vault), "id").unwrap_err();
+        assert_eq!(problem.reason, reasons::UNKNOWN_ISSUER);
     }
 
     #[test]

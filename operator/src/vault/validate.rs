@@ -10,7 +10,8 @@ use globus_auth_core::identity::EmailVerification;
 use globus_auth_core::sidecar_config::LogLevel;
 use globus_auth_core::url::{BadUrl, Issuer as IssuerUrl};
 use globus_auth_core::vault_config::{
-    Admins, BearerTokens, Consumer, Issuer, Refresh, Rotation, VERSION, VaultConfig, VaultReference,
+    Admins, BearerTokens, Consumer, Issuer, Refresh, Rotation, UserGrant, VERSION, VaultConfig,
+    VaultReference,
 };
 use globus_auth_crds::TokenVault;
 use globus_auth_crds::conditions::{reasons, types};
@@ -181,6 +182,10 @@ fn issuer(
             spec::BearerTokens::Accepted => BearerTokens::Accepted,
             spec::BearerTokens::Exchanged => BearerTokens::Exchanged,
         },
+        user_grant: match issuer.user_grant {
+            spec::UserGrant::AuthorizationCode => UserGrant::AuthorizationCode,
+            spec::UserGrant::DeviceCode => UserGrant::DeviceCode,
+        },
     })
 }
 
@@ -333,6 +338,18 @@ mod tests {
         }
         let config = validate(&vault(&json!([issuer])), &secrets()).unwrap();
         assert_eq!(config.issuers[0].bearer_tokens, expected);
+    }
+
+    #[test]
+    fn users_come_with_a_code_unless_it_is_said_otherwise() {
+        let mut issuer = globus("client");
+        let told = |issuer: &Value| {
+            let config = validate(&vault(&json!([issuer])), &secrets()).unwrap();
+            config.issuers[0].user_grant
+        };
+        assert_eq!(told(&issuer), UserGrant::AuthorizationCode);
+        issuer["userGrant"] = "DeviceCode".into();
+        assert_eq!(told(&issuer), UserGrant::DeviceCode);
     }
 
     #[test]

@@ -27,6 +27,7 @@ pub async fn reads() -> anyhow::Result<String> {
         name: "other".to_owned(),
         resource_server: OTHER_SERVICE.to_owned(),
         scopes: vec![OTHER_SCOPE.to_owned()],
+        issuer: None,
         grant_type: GrantType::AuthorizationCode,
         header: Some("X-Token-Other".to_owned()),
         route: None,

@@ -19,7 +19,8 @@ use globus_auth_core::vault_api::{
     SessionResponse, audience,
 };
 use globus_auth_core::vault_config::{
-    BearerTokens, Consumer, Issuer, Refresh, Rotation, VERSION, VaultConfig, VaultReference,
+    BearerTokens, Consumer, Issuer, Refresh, Rotation, UserGrant, VERSION, VaultConfig,
+    VaultReference,
 };
 use http::{Request, StatusCode, header};
 use secrecy::ExposeSecret;
@@ -74,6 +75,7 @@ pub fn config(issuer: &str, resource_servers: &[&str]) -> VaultConfig {
             requests_per_second: 1000,
             session_seconds: None,
             bearer_tokens: BearerTokens::Ignored,
+            user_grant: UserGrant::default(),
         }],
         consumers: vec![Consumer {
             namespace: "ml".to_owned(),

@@ -255,6 +255,11 @@ async fn a_minimal_vault_is_accepted_with_its_defaults() {
     "\"Welcome\"",
     "Unsupported value: \"Welcome\""
 )]
+#[case::user_grant(
+    "/spec/issuers/0/userGrant",
+    "\"Password\"",
+    "Unsupported value: \"Password\""
+)]
 #[case::network("/spec/allowedNetworks", "[\"everywhere\"]", "spec.allowedNetworks[0]")]
 #[case::consumer_of_nothing(
     "/spec/consumers",
@@ -301,6 +306,11 @@ fn spoilt(mut object: serde_json::Value, pointer: &str, value: &str) -> serde_js
     Some("tokens"),
     "{\"grantType\": \"ClientCredentials\", \"delegation\": {\"serviceAccount\": \"jobs\"}}",
     "a token that acts for no user cannot be delegated"
+)]
+#[case::of_another_issuer_for_nobody(
+    Some("tokens"),
+    "{\"grantType\": \"ClientCredentials\", \"header\": \"X-Token\", \"issuer\": \"storage\"}",
+    "tokens[].issuer is for grantType AuthorizationCode"
 )]
 #[tokio::test]
 async fn a_token_that_cannot_be_is_refused(

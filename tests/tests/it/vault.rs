@@ -2,6 +2,7 @@
 
 mod admin;
 mod bearer;
+mod connect;
 mod consent;
 mod delegation;
 
@@ -49,6 +50,7 @@ fn token(name: &str, resource_server: &str, scope: &str) -> DeliveredToken {
         name: name.to_owned(),
         resource_server: resource_server.to_owned(),
         scopes: vec![scope.to_owned()],
+        issuer: None,
         grant_type: GrantType::AuthorizationCode,
         header: None,
         route: None,

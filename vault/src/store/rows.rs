@@ -16,14 +16,7 @@ pub(super) fn bind<'q>(
 ) -> Query<'q, Any, AnyArguments> {
     let Grant {
         id,
-        owner:
-            Owner {
-                tenant,
-                user,
-                issuer,
-                client_id,
-                resource,
-            },
+        owner,
         kind,
         scopes,
         consented,
@@ -39,16 +32,10 @@ pub(super) fn bind<'q>(
         used_at,
         failures,
         failing_since,
+        account,
     } = grant.clone();
     let attempt = progress.attempt;
-    query
-        .bind(id)
-        .bind(tenant)
-        .bind(user.issuer)
-        .bind(user.subject)
-        .bind(issuer)
-        .bind(client_id)
-        .bind(resource)
+    bind_owner(query.bind(id), owner)
         .bind(kind.as_str().to_owned())
         .bind(scopes.join(" "))
         .bind(state.as_str().to_owned())
@@ -73,6 +60,24 @@ pub(super) fn bind<'q>(
         .bind(json(&requirements))
         .bind(consented.join(" "))
         .bind(milliseconds(authenticated_at))
+        .bind(account)
+}
+
+fn bind_owner(query: Query<'_, Any, AnyArguments>, owner: Owner) -> Query<'_, Any, AnyArguments> {
+    let Owner {
+        tenant,
+        user,
+        issuer,
+        client_id,
+        resource,
+    } = owner;
+    query
+        .bind(tenant)
+        .bind(user.issuer)
+        .bind(user.subject)
+        .bind(issuer)
+        .bind(client_id)
+        .bind(resource)
 }
 
 /// None where nothing is required.
@@ -125,6 +130,7 @@ pub(super) fn read(row: &AnyRow) -> Result<Grant, StoreError> {
         used_at: row.time("used_at")?,
         failures: row.small("failures")?,
         failing_since: row.get::<Option<i64>>("failing_since")?.map(moment),
+        account: row.get("account")?,
     })
 }
 
@@ -190,15 +196,15 @@ impl Columns<'_> {
 pub(super) const INSERT: &str = "INSERT INTO grants (id, tenant, user_issuer, user_subject, issuer, client_id, \
     resource, kind, scopes, state, reason, version, key_id, refresh_token, access_token, token_digest, \
     parent_digest, sent_at, issued_at, access_expires_at, attempt_digest, attempt_started_at, \
-    attempt_tries, lease_until, due_at, used_at, failures, failing_since, requirements, consented, authenticated_at) \
+    attempt_tries, lease_until, due_at, used_at, failures, failing_since, requirements, consented, authenticated_at, account) \
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, \
-    $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31) ON CONFLICT DO NOTHING";
+    $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32) ON CONFLICT DO NOTHING";
 
 /// What names a grant never changes: what is sealed is bound to it.
 pub(super) const REPLACE: &str = "UPDATE grants SET kind = $8, scopes = $9, state = $10, reason = $11, \
     version = $12, key_id = $13, refresh_token = $14, access_token = $15, token_digest = $16, \
     parent_digest = $17, sent_at = $18, issued_at = $19, access_expires_at = $20, attempt_digest = $21, \
     attempt_started_at = $22, attempt_tries = $23, lease_until = $24, due_at = $25, used_at = $26, \
-    failures = $27, failing_since = $28, requirements = $29, consented = $30, authenticated_at = $31 \
-    WHERE id = $1 AND tenant = $2 AND user_issuer = $3 AND user_subject = $4 AND issuer = $5 \
-    AND client_id = $6 AND resource = $7 AND version = $32";
+    failures = $27, failing_since = $28, requirements = $29, consented = $30, authenticated_at = $31, \
+    account = $32 WHERE id = $1 AND tenant = $2 AND user_issuer = $3 AND user_subject = $4 AND issuer = $5 \
+    AND client_id = $6 AND resource = $7 AND version = $33";

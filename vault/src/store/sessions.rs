@@ -92,11 +92,16 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn end_login(&self, session: &SessionRow, now: Moment) -> Result<bool, StoreError> {
-        sqlx::query("DELETE FROM sessions WHERE login = $1")
-            .bind(session.login.to_vec())
-            .execute(&self.pool)
-            .await
-            .map_err(StoreError::Query)?;
+        for statement in [
+            "DELETE FROM sessions WHERE login = $1",
+            "DELETE FROM flows WHERE login = $1",
+        ] {
+            sqlx::query(statement)
+                .bind(session.login.to_vec())
+                .execute(&self.pool)
+                .await
+                .map_err(StoreError::Query)?;
+        }
         let has_other = self
             .has_session(&session.tenant, &session.user, now)
             .await?;
@@ -152,6 +157,7 @@ impl Store {
         for statement in [
             "DELETE FROM sessions WHERE ends_at <= $1",
             "DELETE FROM spent WHERE ends_at <= $1",
+            "DELETE FROM flows WHERE ends_at <= $1",
         ] {
             sqlx::query(statement)
                 .bind(milliseconds(now))

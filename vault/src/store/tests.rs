@@ -115,6 +115,7 @@ pub(crate) fn grant(tenant: &str, subject: &str, resource: &str) -> Grant {
         used_at: Moment::from_secs(11),
         failures: 2,
         failing_since: Some(Moment::from_secs(12)),
+        account: Some("alice@storage.test".to_owned()),
     }
 }
 
@@ -151,6 +152,7 @@ async fn what_is_written_is_read(
         },
         due_at: None,
         failing_since: None,
+        account: None,
         ..written
     };
     assert!(store.replace(&bare, 1).await.unwrap());
@@ -473,11 +475,111 @@ async fn what_a_backup_brought_back_is_doubted(
     let row = store.find(&old.owner).await.unwrap().unwrap();
     assert_eq!(row.progress.version, old.progress.version + 1);
     let now = Moment::from_secs(1_000);
-    let rotation = crate::progress::Rotation::Grace(Duration::from_secs(300));
+    let rotation = crate::progress::Rotation::Grace(Duration::from_mins(5));
     assert_eq!(
         crate::progress::claim(&row.progress, rotation, now),
         crate::progress::Claim::Ambiguous
     );
+}
+
+fn flow(name: &[u8], login: &[u8], resource: &str) -> flows::Flow {
+    flows::Flow {
+        digest: digest(name),
+        login: digest(login),
+        owner: grant("ml/app", "alice", resource).owner,
+        scopes: vec!["a".to_owned(), "b".to_owned()],
+        sealed: b"sealed".to_vec(),
+        ends_at: Moment::from_secs(100),
+        poll_at: Some(Moment::from_secs(10)),
+        poll_interval: Moment::from_secs(5),
+        is_refused: false,
+    }
+}
+
+/// A flow ends once, in time, and with its login.
+#[rstest]
+#[tokio::test]
+async fn a_flow_is_taken_once_and_ends_with_its_time_and_its_login(
+    #[values(Database::SQLite, Database::PostgreSQL)] database: Database,
+) {
+    let (store, _folder) = scratch_in(database, "flows").await;
+    let (first, late) = (flow(b"1", b"l", "r"), flow(b"2", b"l", "s"));
+    for flow in [&first, &late] {
+        store.begin_flow(flow).await.unwrap();
+    }
+    let now = Moment::from_secs(50);
+    let login = digest(b"l");
+    let found = store.flows_of(&login, now).await.unwrap();
+    assert_eq!(found, [first.clone(), late.clone()]);
+    assert_eq!(store.flows_of(&digest(b"m"), now).await.unwrap(), []);
+    let takes = (0..8).map(|_| store.take_flow(&first.digest, now));
+    let taken = futures_util::future::join_all(takes).await;
+    let taken: Vec<_> = taken.into_iter().filter_map(Result::unwrap).collect();
+    assert_eq!(taken, [first]);
+    let ended = store.take_flow(&late.digest, late.ends_at).await.unwrap();
+    assert_eq!(ended, None);
+
+    let row = sessions::SessionRow {
+        digest: login,
+        login,
+        tenant: "ml/app".to_owned(),
+        user: late.owner.user.clone(),
+        pod: None,
+        ends_at: Moment::from_secs(1000),
+    };
+    store.end_login(&row, now).await.unwrap();
+    assert_eq!(store.flows_of(&login, now).await.unwrap(), []);
+}
+
+/// Whoever begins anew means the new one.
+#[rstest]
+#[tokio::test]
+async fn a_login_has_one_flow_for_a_service(
+    #[values(Database::SQLite, Database::PostgreSQL)] database: Database,
+) {
+    let (store, _folder) = scratch_in(database, "one-flow").await;
+    let (old, new) = (flow(b"1", b"l", "r"), flow(b"2", b"l", "r"));
+    let of_another = flow(b"3", b"m", "r");
+    for flow in [&old, &of_another, &new] {
+        store.begin_flow(flow).await.unwrap();
+    }
+    let now = Moment::from_secs(50);
+    assert_eq!(store.flows_of(&digest(b"l"), now).await.unwrap(), [new]);
+    let other = store.flows_of(&digest(b"m"), now).await.unwrap();
+    assert_eq!(other, [of_another]);
+}
+
+/// One replica asks at a time, and no more after a no.
+#[rstest]
+#[tokio::test]
+async fn an_issuer_is_asked_about_a_flow_by_one_replica_at_a_time(
+    #[values(Database::SQLite, Database::PostgreSQL)] database: Database,
+) {
+    let (store, _folder) = scratch_in(database, "poll-flow").await;
+    let browser = flows::Flow {
+        poll_at: None,
+        ..flow(b"1", b"l", "r")
+    };
+    let device = flow(b"2", b"l", "s");
+    for flow in [&browser, &device] {
+        store.begin_flow(flow).await.unwrap();
+    }
+    let at = Moment::from_secs;
+    assert_eq!(store.flows_to_poll(at(9), 9).await.unwrap(), []);
+    let due = store.flows_to_poll(at(10), 9).await.unwrap();
+    assert_eq!(due, std::slice::from_ref(&device));
+    assert!(store.poll_flow(&device, Some(at(15))).await.unwrap());
+    assert!(!store.poll_flow(&device, Some(at(16))).await.unwrap());
+    assert_eq!(store.flows_to_poll(at(14), 9).await.unwrap(), []);
+    let again = store.flows_to_poll(at(15), 9).await.unwrap();
+    let refused = flows::Flow {
+        is_refused: true,
+        ..again[0].clone()
+    };
+    assert!(store.poll_flow(&refused, None).await.unwrap());
+    assert_eq!(store.flows_to_poll(at(99), 9).await.unwrap(), []);
+    let found = store.flows_of(&device.login, at(99)).await.unwrap();
+    assert!(found.iter().any(|one| one.is_refused));
 }
 
 /// What the first version wrote is read by this one.

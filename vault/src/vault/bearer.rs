@@ -239,6 +239,8 @@ fn refusal(problem: Problem, scopes: &[String]) -> Refusal {
         // The bearer token has ended, or does not go so far: another one may.
         Problem::Grant | Problem::Scope => Refusal::Answer(reauthentication(scopes.to_vec())),
         Problem::Client
+        | Problem::Denied
+        | Problem::Pending
         | Problem::Throttled { .. }
         | Problem::Transient
         | Problem::Unclassified => {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use globus_auth_core::clock::UnixSeconds;
+use globus_auth_core::oauth::claims::Claims;
 use globus_auth_core::oauth::id_token::{self, Login};
 use globus_auth_core::random;
 use globus_auth_core::vault_api::{LoginRequest, LoginResponse, OtherToken};
@@ -89,39 +90,48 @@ impl Vault {
         id_token: &SecretString,
         now: Moment,
     ) -> Result<(User, Moment), VaultError> {
-        let mut issuers = self.config.issuers.iter().zip(&self.keys);
-        let (issuer, keys) = issuers
-            .find(|(issuer, _)| {
-                issuer.issuer.as_str() == request.issuer && issuer.client_id == request.client_id
-            })
-            .ok_or(VaultError::Invalid("no such issuer and client"))?;
-        let login = Login {
-            client_id: &issuer.client_id,
-            issuer: &issuer.issuer,
-            nonce: request.nonce.expose_secret(),
-        };
-        let claims = keys
-            .verify(
-                |keys| {
-                    let now = UnixSeconds(now.as_secs());
-                    id_token::verify(id_token.expose_secret(), keys, login, now)
-                },
-                |reason| reason.may_change_with_keys(),
-            )
-            .await
-            .map_err(|_fetch| VaultError::Unavailable("the issuer's keys could not be had"))?
-            .map_err(|reason| {
-                tracing::warn!(%reason, "refused an ID token");
-                VaultError::Forbidden
-            })?;
+        let client = (request.issuer.as_str(), request.client_id.as_str());
+        let claims = self.claims(client, &request.nonce, id_token, now).await?;
         let subject = claims.subject().ok_or(VaultError::Forbidden)?;
         let user = User {
-            issuer: issuer.issuer.as_str().to_owned(),
+            issuer: request.issuer.clone(),
             subject: subject.to_owned(),
         };
         let authenticated_at = claims.time("auth_time");
         let authenticated_at = authenticated_at.map_or(now, |at| Moment::from_secs(at.0));
         Ok((user, authenticated_at.min(now)))
+    }
+
+    /// What an ID token says that is of this issuer, for this client, and of the request with this nonce.
+    pub(super) async fn claims(
+        &self,
+        (issuer, client_id): (&str, &str),
+        nonce: &SecretString,
+        id_token: &SecretString,
+        now: Moment,
+    ) -> Result<Claims, VaultError> {
+        let mut issuers = self.config.issuers.iter().zip(&self.keys);
+        let (issuer, keys) = issuers
+            .find(|(one, _)| one.issuer.as_str() == issuer && one.client_id == client_id)
+            .ok_or(VaultError::Invalid("no such issuer and client"))?;
+        let login = Login {
+            client_id: &issuer.client_id,
+            issuer: &issuer.issuer,
+            nonce: nonce.expose_secret(),
+        };
+        keys.verify(
+            |keys| {
+                let now = UnixSeconds(now.as_secs());
+                id_token::verify(id_token.expose_secret(), keys, login, now)
+            },
+            |reason| reason.may_change_with_keys(),
+        )
+        .await
+        .map_err(|_fetch| VaultError::Unavailable("the issuer's keys could not be had"))?
+        .map_err(|reason| {
+            tracing::warn!(%reason, "refused an ID token");
+            VaultError::Forbidden
+        })
     }
 
     /// Keeps the tokens of one resource server, in place of those of an earlier login. Whether the user must
@@ -148,11 +158,25 @@ impl Vault {
             client_id: issuer.client_id.clone(),
             resource: resource.to_owned(),
         };
+        let change = |grant: &mut Grant| grant.authenticated_at = authenticated_at;
+        let kept = self.replace(issuer, &owner, set, now, change).await?;
+        Ok(!kept.is_consented())
+    }
+
+    /// Writes what an issuer has given, with a `change`, in place of what is there.
+    pub(super) async fn replace(
+        &self,
+        issuer: &Issuer,
+        owner: &Owner,
+        set: &TokenSet,
+        now: Moment,
+        change: impl Fn(&mut Grant),
+    ) -> Result<Grant, VaultError> {
         loop {
-            let present = self.store().find(&owner).await?;
+            let present = self.store().find(owner).await?;
             let from = present.as_ref().map(|grant| grant.progress.version);
             let mut grant = self.granted(issuer, owner.clone(), present.as_ref(), set, now)?;
-            grant.authenticated_at = authenticated_at;
+            change(&mut grant);
             let is_written = match from {
                 Some(version) => self.store().replace(&grant, version).await?,
                 None => self.store().insert(&grant).await?,
@@ -160,7 +184,7 @@ impl Vault {
             // Somebody refreshed it meanwhile; what the user has just given is newer.
             if is_written {
                 self.ready.clear();
-                return Ok(!grant.is_consented());
+                return Ok(grant);
             }
         }
     }
@@ -315,6 +339,7 @@ async fn redeemed(issuer: &Issuer, request: &LoginRequest) -> Result<TokenRespon
         code: &request.code,
         code_verifier: &request.code_verifier,
         redirect_uri: &request.redirect_uri,
+        resource: None,
     };
     match issuer.endpoint.ask(code).await {
         Exchange::Answered(Ok(response)) => Ok(response),

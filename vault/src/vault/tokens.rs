@@ -10,6 +10,7 @@ use secrecy::SecretString;
 
 use super::{Vault, VaultError};
 use crate::answer::TokenSet;
+use crate::authorize::OFFLINE_ACCESS;
 use crate::caller::Caller;
 use crate::envelope::{Field, OpenError};
 use crate::grant::{Grant, Kind, Owner, State, User};
@@ -299,11 +300,9 @@ fn needed(grant: Grant) -> TokenAnswer {
 
 /// Why the tokens of `grant` are not given out to somebody who wants `scopes`, if not.
 pub(super) fn obstacle(grant: &Grant, scopes: &[String]) -> Option<TokenAnswer> {
-    let missing: Vec<String> = scopes
-        .iter()
-        .filter(|scope| !grant.scopes.contains(scope))
-        .cloned()
-        .collect();
+    // Whether an issuer tells that it granted this scope says nothing; whether it can be renewed, the refresh token.
+    let is_missing = |scope: &&String| *scope != OFFLINE_ACCESS && !grant.scopes.contains(scope);
+    let missing: Vec<String> = scopes.iter().filter(is_missing).cloned().collect();
     if !missing.is_empty() {
         return Some(reauthentication(missing));
     }
