@@ -41,6 +41,9 @@ pub struct VaultConfig {
     /// When the database was restored from a backup, in seconds since 1970; none, never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restored_at: Option<UnixSeconds>,
+    /// Whether everything is taken back, and nothing given out any more, because the resource is being deleted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_closing: bool,
     /// Which log lines to write.
     pub log_level: LogLevel,
 }

@@ -21,9 +21,26 @@ pub struct VaultStatus {
     /// Grants whose users must soon log in again, because a session policy ends.
     #[serde(default)]
     pub ending: u64,
+    /// Grants that were taken back here, and not yet at their issuers.
+    #[serde(default)]
+    pub revocations: u64,
+    /// Whether it takes back everything, because its resource is being deleted.
+    #[serde(default)]
+    pub is_closing: bool,
     /// Issuers that do not answer now, by the names that they have in the resource.
     pub unreachable_issuers: Vec<String>,
 }
+
+impl VaultStatus {
+    /// Whether everything was taken back, here and at the issuers.
+    pub fn is_closed(&self) -> bool {
+        let mut left = self.grants.iter().filter(|(state, _)| *state != REVOKED);
+        self.is_closing && self.revocations == 0 && left.all(|(_, count)| *count == 0)
+    }
+}
+
+/// The state of grants that were taken back.
+pub const REVOKED: &str = "revoked";
 
 /// The keys of one replica.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -54,6 +71,23 @@ impl Keyring {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_vault_is_closed_when_nothing_is_left() {
+        let closed = VaultStatus {
+            is_closing: true,
+            grants: BTreeMap::from([("revoked".to_owned(), 7), ("active".to_owned(), 0)]),
+            ..VaultStatus::default()
+        };
+        assert!(closed.is_closed());
+        let mut others = [closed.clone(), closed.clone(), closed];
+        others[0].is_closing = false;
+        others[1].revocations = 1;
+        others[2].grants.insert("degraded".to_owned(), 1);
+        for other in others {
+            assert!(!other.is_closed(), "{other:?}");
+        }
+    }
 
     #[test]
     fn what_is_not_under_the_primary_key_is_pending() {

@@ -77,6 +77,8 @@ pub mod reasons {
     pub const KEYRING_LOST: &str = "KeyringLost";
     /// The proxy's client is none of the vault's.
     pub const UNKNOWN_CLIENT: &str = "UnknownClient";
+    /// A vault went before every token was taken back at its issuer.
+    pub const NOT_REVOKED: &str = "NotRevoked";
     /// The vault has no issuer that it calls as the proxy does.
     pub const UNKNOWN_ISSUER: &str = "UnknownIssuer";
     /// There is no such vault, or it does not serve yet.

@@ -98,7 +98,8 @@ pub struct TokenVaultSpec {
 
     /// What happens to the volume and the encryption key when this resource is deleted. `Retain` (default):
     /// they stay, and a vault of the same name goes on with them. `Delete`: they go, and with them every
-    /// token; nothing is revoked at the issuers.
+    /// token; nothing is revoked at the issuers. `Revoke`: as `Delete`, and before, every token is taken back at its
+    /// issuer, as far as the issuers answer within five minutes.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
 }
@@ -410,6 +411,7 @@ pub enum DeletionPolicy {
     #[default]
     Retain,
     Delete,
+    Revoke,
 }
 
 /// What came of a vault.

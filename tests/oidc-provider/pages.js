@@ -62,6 +62,31 @@ export function logoutSource(ctx, form) {
 <button form="op.logoutForm">Stay logged in</button>`);
 }
 
+/** For the library: asks for the code of a device; `form` is the library's, with the field. */
+export function userCodeInputSource(ctx, form, _out, err) {
+  const wrong = err ? '<p>That is no code that is good now.</p>' : '';
+  // The library's own attributes are script.
+  const field = form.replace(/onfocus="[^"]*"/, 'aria-label="Code"');
+  ctx.type = 'html';
+  ctx.body = page('Enter the code', `${wrong}${field}
+<button form="op.deviceInputForm">Continue</button>`);
+}
+
+/** For the library: asks whether the code is the one that the device shows. */
+export function userCodeConfirmSource(ctx, form, client, _device, userCode) {
+  ctx.type = 'html';
+  ctx.body = page(`Let ${client.clientId} go on?`, `<p>The code is <code>${escape(userCode)}</code>.</p>
+${form}
+<button form="op.deviceConfirmForm">Go on</button>
+<button form="op.deviceConfirmForm" name="abort" value="yes">Abort</button>`);
+}
+
+/** For the library: the device can go on. */
+export function successSource(ctx) {
+  ctx.type = 'html';
+  ctx.body = page('You can go back to your device', '');
+}
+
 /** For the library: the end of a logout that leads nowhere else. */
 export function postLogoutSuccessSource(ctx) {
   ctx.type = 'html';

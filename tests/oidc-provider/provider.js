@@ -42,6 +42,12 @@ export function makeProvider(settings) {
       backchannelLogout: { enabled: true },
       clientCredentials: { enabled: true },
       devInteractions: { enabled: false },
+      deviceFlow: {
+        enabled: true,
+        userCodeInputSource: pages.userCodeInputSource,
+        userCodeConfirmSource: pages.userCodeConfirmSource,
+        successSource: pages.successSource,
+      },
       introspection: { enabled: true, allowedPolicy: (_ctx, client) => client.clientAuthMethod !== 'none' },
       resourceIndicators: {
         enabled: true,
@@ -100,7 +106,10 @@ function clientMetadata(client) {
   return {
     redirect_uris: [],
     ...client,
-    grant_types: ['authorization_code', 'refresh_token', ...(secret ? ['client_credentials'] : [])],
+    grant_types: [
+      'authorization_code', 'refresh_token', 'urn:ietf:params:oauth:grant-type:device_code',
+      ...(secret ? ['client_credentials'] : []),
+    ],
     response_types: ['code'],
     token_endpoint_auth_method: secret ? 'client_secret_basic' : 'none',
   };
@@ -142,14 +151,18 @@ function signingKey() {
   return { ...jwk, kid, alg: 'RS256', use: 'sig' };
 }
 
-/** Lets the metadata name another address for the two endpoints that browsers are sent to. */
+/** Names another address wherever a browser is sent. */
 function sendBrowsersTo(provider, base) {
+  const names = {
+    discovery: ['authorization_endpoint', 'end_session_endpoint'],
+    device_authorization: ['verification_uri', 'verification_uri_complete'],
+  };
   provider.use(async (ctx, next) => {
     await next();
-    if (ctx.oidc?.route !== 'discovery') return;
-    for (const name of ['authorization_endpoint', 'end_session_endpoint']) {
-      const { pathname } = new URL(ctx.body[name]);
-      ctx.body[name] = new URL(pathname, base).href;
+    for (const name of names[ctx.oidc?.route] ?? []) {
+      if (!ctx.body?.[name]) continue;
+      const { pathname, search } = new URL(ctx.body[name]);
+      ctx.body[name] = new URL(pathname + search, base).href;
     }
   });
 }

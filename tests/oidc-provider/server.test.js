@@ -152,6 +152,31 @@ test('tokens are introspected and revoked', async () => {
   assert.equal((await post('/token/introspection', { token })).active, false);
 });
 
+test('a user enters the code of a device', async () => {
+  const device = await post('/device/auth', { scope: 'openid offline_access read', resource });
+  assert.equal(device.verification_uri, 'http://localhost:8080/device');
+  const poll = () => post('/token', {
+    grant_type: 'urn:ietf:params:oauth:grant-type:device_code', device_code: device.device_code, resource,
+  });
+  assert.equal((await poll()).error, 'authorization_pending');
+  const browser = new Browser();
+  const input = await browser.go('/device');
+  assert.match(input.text, /Enter the code/);
+  assert.doesNotMatch(input.text, /<script|onfocus/);
+  const xsrf = (text) => text.match(/name="xsrf" value="([^"]+)"/)[1];
+  const confirm = await browser.go('/device', { xsrf: xsrf(input.text), user_code: device.user_code });
+  assert.match(confirm.text, new RegExp(device.user_code));
+  const login = await browser.go('/device', {
+    xsrf: xsrf(confirm.text), user_code: device.user_code, confirm: 'yes',
+  });
+  const consent = await browser.go(login.url, { username: 'alice' });
+  const done = await browser.go(consent.url, { decision: 'allow' });
+  assert.match(done.text, /You can go back to your device/);
+  const tokens = await poll();
+  assert.equal((await claims(tokens.access_token)).sub, 'alice');
+  assert.ok(tokens.refresh_token);
+});
+
 test('a resource gets JWT access tokens', async () => {
   const { sentBack } = await logIn('alice', { resource, scope: 'openid read' });
   const login = await claims((await redeem(sentBack.get('code'), { resource })).access_token);

@@ -23,7 +23,7 @@ use globus_auth_core::vault_config::VaultConfig;
 use globus_auth_vault::answer::{TokenResponse, TokenSet};
 use globus_auth_vault::bulkhead::Limits;
 use globus_auth_vault::caller::Caller;
-use globus_auth_vault::endpoint::{self, Exchange, TokenEndpoint};
+use globus_auth_vault::endpoint::{self, Exchange, Revoked, TokenEndpoint};
 use globus_auth_vault::grant::{Grant, Kind, Owner, User, digest};
 use globus_auth_vault::issuer::{Issuer, Pressure};
 use globus_auth_vault::keyring::SecretKeys;
@@ -62,8 +62,8 @@ impl TokenEndpoint for Fast {
     fn revoke<'a>(
         &'a self,
         _token: &'a SecretString,
-    ) -> Pin<Box<dyn Future<Output = bool> + Send + 'a>> {
-        Box::pin(std::future::ready(true))
+    ) -> Pin<Box<dyn Future<Output = Revoked> + Send + 'a>> {
+        Box::pin(std::future::ready(Revoked::Yes))
     }
 }
 

@@ -189,6 +189,10 @@ async fn delegated_token(
 
 impl App {
     async fn caller(&self, headers: &HeaderMap) -> Result<Arc<Caller>, ApiError> {
+        if self.vault.is_closing() {
+            let closing = VaultError::Unavailable("the vault is being deleted");
+            return Err(ApiError::Vault(closing));
+        }
         Ok(self.reviewer.caller(headers).await?)
     }
 }

@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 
 use crate::answer;
 use crate::device::{self, DeviceAuthorization};
-use crate::endpoint::{Exchange, Introspection, TokenEndpoint, TokenRequest};
+use crate::endpoint::{Exchange, Introspection, Revoked, TokenEndpoint, TokenRequest};
 
 /// Our client at an issuer.
 #[derive(Debug)]
@@ -184,14 +184,13 @@ impl Client {
         }
     }
 
-    /// Issuers that do not advertise where tokens are taken back have it beside the token endpoint, as
-    /// Globus does.
-    async fn take_back(&self, token: &SecretString) -> bool {
-        let Ok(metadata) = self.metadata().await else {
-            return false;
+    /// A refresh token, and most issuers end its access tokens with it (RFC 7009 §2.1).
+    async fn take_back(&self, token: &SecretString) -> Revoked {
+        let Some(metadata) = self.known().await else {
+            return Revoked::NotNow;
         };
         let Some(endpoint) = &metadata.revocation_endpoint else {
-            return false;
+            return Revoked::Never;
         };
         let request = self.request(
             endpoint,
@@ -199,10 +198,15 @@ impl Client {
             &[("token", token.expose_secret())],
         );
         let Ok(request) = request else {
-            return false;
+            return Revoked::Never;
         };
         let answered = self.http.send(request).await;
-        answered.is_ok_and(|response| response.status().is_success())
+        match answered.map(|response| response.status()) {
+            Ok(status) if status.is_success() => Revoked::Yes,
+            // `unsupported_token_type`, or a token that cannot be one (RFC 7009 §2.2.1): another try says the same.
+            Ok(StatusCode::BAD_REQUEST) => Revoked::Never,
+            Ok(_) | Err(_) => Revoked::NotNow,
+        }
     }
 
     /// Issuers that do not advertise where have it below the token endpoint, as Globus does.
@@ -256,7 +260,7 @@ impl TokenEndpoint for Client {
     fn revoke<'a>(
         &'a self,
         token: &'a SecretString,
-    ) -> Pin<Box<dyn Future<Output = bool> + Send + 'a>> {
+    ) -> Pin<Box<dyn Future<Output = Revoked> + Send + 'a>> {
         Box::pin(self.take_back(token))
     }
 

@@ -165,6 +165,17 @@ pub enum Exchange {
     Unanswered,
 }
 
+/// What became of a wish to take a token back (RFC 7009 §2.2).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Revoked {
+    /// It is good for nothing any more.
+    Yes,
+    /// The issuer does not take tokens back, or not of this kind: it ends by itself.
+    Never,
+    /// Not now.
+    NotNow,
+}
+
 /// What an issuer says of a token (RFC 7662 §2.2).
 #[derive(Debug)]
 pub enum Introspection {
@@ -188,7 +199,7 @@ pub trait TokenEndpoint: Send + Sync {
     fn revoke<'a>(
         &'a self,
         token: &'a SecretString,
-    ) -> Pin<Box<dyn Future<Output = bool> + Send + 'a>>;
+    ) -> Pin<Box<dyn Future<Output = Revoked> + Send + 'a>>;
 
     /// Asks what a token is (RFC 7662 §2.1), at `now`. Not every issuer tells.
     fn introspect<'a>(

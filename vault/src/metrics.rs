@@ -15,6 +15,7 @@ pub struct Metrics {
     grants: Family<State, Gauge>,
     pending: Gauge,
     ending: Gauge,
+    revocations: Gauge,
     unreachable: Gauge,
 }
 
@@ -50,6 +51,7 @@ impl Metrics {
         }
         self.pending.set(number(status.keyring.pending()));
         self.ending.set(number(status.ending));
+        self.revocations.set(number(status.revocations));
         let unreachable = u64::try_from(status.unreachable_issuers.len());
         self.unreachable
             .set(number(unreachable.unwrap_or_default()));
@@ -78,6 +80,11 @@ impl Metrics {
             "ending_grants",
             "Grants whose users must soon log in again, because a session policy ends",
             self.ending.clone(),
+        );
+        registry.register(
+            "pending_revocations",
+            "Grants that were taken back here, and not yet at their issuers",
+            self.revocations.clone(),
         );
         registry.register(
             "unreachable_issuers",

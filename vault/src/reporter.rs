@@ -20,6 +20,7 @@ pub struct Reporter {
     refresher: Arc<Refresher>,
     /// As the resource has them, in the order of the refresher's.
     configured: Vec<Issuer>,
+    is_closing: bool,
     metrics: Metrics,
     last: ArcSwap<VaultStatus>,
 }
@@ -29,6 +30,7 @@ impl Reporter {
     pub fn new(config: &VaultConfig, refresher: Arc<Refresher>, metrics: Metrics) -> Self {
         Self {
             configured: config.issuers.clone(),
+            is_closing: config.is_closing,
             refresher,
             metrics,
             last: ArcSwap::default(),
@@ -62,7 +64,12 @@ impl Reporter {
     /// Looks once.
     pub async fn look(&self) {
         let counted = self.counted().await;
-        let (grants, by_key, ending) = match counted {
+        let Counted {
+            grants,
+            by_key,
+            ending,
+            revocations,
+        } = match counted {
             Ok(counts) => counts,
             Err(error) => {
                 tracing::error!(error = %Chain(&error), "the database does not answer");
@@ -84,6 +91,8 @@ impl Reporter {
             },
             grants: grants.into_iter().collect(),
             ending,
+            revocations,
+            is_closing: self.is_closing,
             unreachable_issuers: issuers
                 .filter(|(issuer, _)| !issuer.is_reachable())
                 .map(|(_, configured)| configured.name.clone())
@@ -93,12 +102,16 @@ impl Reporter {
         self.last.store(Arc::new(status));
     }
 
-    async fn counted(&self) -> Result<(Counts, Counts, u64), StoreError> {
+    async fn counted(&self) -> Result<Counted, StoreError> {
         let store = self.refresher.store();
         let by_state = store.counts().await?.into_iter();
         let by_state = by_state.map(|(state, count)| (state.as_str().to_owned(), count));
-        let by_key = store.counts_by_key().await?;
-        Ok((by_state.collect(), by_key, self.ending().await?))
+        Ok(Counted {
+            grants: by_state.collect(),
+            by_key: store.counts_by_key().await?,
+            ending: self.ending().await?,
+            revocations: store.count_revocations().await?,
+        })
     }
 
     /// Grants in the last part of their issuer's session policy.
@@ -120,7 +133,13 @@ impl Reporter {
     }
 }
 
-type Counts = Vec<(String, u64)>;
+/// What the database was counted to have.
+struct Counted {
+    grants: Vec<(String, u64)>,
+    by_key: Vec<(String, u64)>,
+    ending: u64,
+    revocations: u64,
+}
 
 impl Health for Reporter {
     fn ready(&self) -> Result<(), String> {

@@ -82,8 +82,13 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     let vault = Arc::new(vault);
     tokio::spawn(Arc::clone(&vault).tidy_for_ever());
     tokio::spawn(Arc::clone(&vault).poll_for_ever());
-    let refreshing = Arc::clone(&refresher);
-    tokio::spawn(async move { refreshing.work(std::future::pending()).await });
+    tokio::spawn(Arc::clone(&vault).revoke_for_ever());
+    if vault.is_closing() {
+        tokio::spawn(Arc::clone(&vault).close());
+    } else {
+        let refreshing = Arc::clone(&refresher);
+        tokio::spawn(async move { refreshing.work(std::future::pending()).await });
+    }
 
     tokio::spawn(follow_keys(args.keys, Arc::clone(&refresher)));
     let served = Arc::new(ServedCertificate::default());

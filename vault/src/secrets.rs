@@ -118,17 +118,30 @@ impl Secrets {
     /// # Errors
     /// [`SecretsError::Open`].
     pub fn open(&self, grant: &Grant, field: Field) -> Result<Option<SecretString>, SecretsError> {
+        self.open_tokens((&grant.id, &grant.owner), &grant.tokens, field)
+    }
+
+    /// Opens one of the tokens that were sealed for a grant.
+    ///
+    /// # Errors
+    /// [`SecretsError::Open`].
+    pub fn open_tokens(
+        &self,
+        (grant, owner): (&str, &Owner),
+        tokens: &SealedTokens,
+        field: Field,
+    ) -> Result<Option<SecretString>, SecretsError> {
         let sealed = match field {
-            Field::AccessToken => &grant.tokens.access,
+            Field::AccessToken => &tokens.access,
             // A grant has none.
             Field::Flow => return Ok(None),
-            Field::RefreshToken => &grant.tokens.refresh,
+            Field::RefreshToken => &tokens.refresh,
         };
         sealed
             .as_ref()
             .map(|sealed| {
                 let ring = self.ring.load();
-                let opened = envelope::open(&ring, &grant.binding(field), sealed)
+                let opened = envelope::open(&ring, &owner.binding(grant, field), sealed)
                     .map_err(SecretsError::Open)?;
                 let text = std::str::from_utf8(&opened)
                     .map_err(|_not_text| SecretsError::Open(OpenError::Forged))?;

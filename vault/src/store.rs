@@ -8,6 +8,7 @@ pub mod audit;
 pub mod delegations;
 pub mod flows;
 mod quarantine;
+pub mod revocations;
 mod rows;
 pub mod sessions;
 
@@ -167,7 +168,8 @@ impl Store {
     /// [`StoreError`].
     pub async fn retire_seed(&self, id: &KeyId) -> Result<bool, StoreError> {
         let removed = sqlx::query(
-            "DELETE FROM seeds WHERE id = $1 AND NOT EXISTS (SELECT 1 FROM grants WHERE key_id = $1)",
+            "DELETE FROM seeds WHERE id = $1 AND NOT EXISTS (SELECT 1 FROM grants WHERE key_id = $1) \
+             AND NOT EXISTS (SELECT 1 FROM revocations WHERE key_id = $1)",
         )
         .bind(id.as_str().to_owned())
         .execute(&self.pool)

@@ -2,10 +2,12 @@
 
 pub mod admin;
 mod bearer;
+mod closing;
 mod connect;
 mod consent;
 mod delegations;
 mod logins;
+mod revocations;
 mod tokens;
 
 use std::sync::Arc;
@@ -17,10 +19,8 @@ use globus_auth_core::vault_config::VaultConfig;
 use secrecy::SecretString;
 
 use crate::caller::Caller;
-use crate::envelope::Field;
-use crate::grant::{Digest, Grant, SealedTokens, State, User};
+use crate::grant::{State, User};
 use crate::metrics::Metrics;
-use crate::progress::{Moment, Progress};
 use crate::ready::Ready;
 use crate::refresher::Refresher;
 use crate::schedule;
@@ -137,57 +137,6 @@ impl Vault {
         }
     }
 
-    /// Forgets the tokens first, and then takes them back at the issuer: a refresh token, and the access
-    /// token with it (RFC 7009 §2.1).
-    async fn revoke(&self, caller: &Caller, grant: Grant) -> Result<(), VaultError> {
-        let actor = (caller.tenant(), Some(caller.pod.clone()));
-        self.take_back(actor, grant).await
-    }
-
-    async fn take_back(
-        &self,
-        (actor, pod): (String, Option<String>),
-        grant: Grant,
-    ) -> Result<(), VaultError> {
-        let mut present = grant;
-        let tokens = loop {
-            let secrets = self.refresher.secrets();
-            let tokens = [Field::RefreshToken, Field::AccessToken]
-                .map(|field| secrets.open(&present, field).ok().flatten());
-            let version = present.progress.version;
-            let revoked = revoked(present.clone());
-            if self.store().replace(&revoked, version).await? {
-                self.ready.clear();
-                break tokens;
-            }
-            match self.store().grant(&present.id).await? {
-                Some(newer) => present = newer,
-                None => return Ok(()),
-            }
-        };
-        let issuer = self
-            .refresher
-            .issuer(&present.owner.issuer, &present.owner.client_id);
-        let mut result = "ok";
-        if let Some(issuer) = issuer {
-            for token in tokens.iter().flatten() {
-                if !issuer.endpoint.revoke(token).await {
-                    result = "not revoked at the issuer";
-                }
-            }
-        }
-        let entry = Entry {
-            at: self.milliseconds(),
-            action: "revoke".to_owned(),
-            actor,
-            pod,
-            user: Some(present.owner.user.subject),
-            resource: Some(present.owner.resource),
-            result: result.to_owned(),
-        };
-        Ok(self.store().append(&entry).await?)
-    }
-
     fn milliseconds(&self) -> u64 {
         u64::try_from(self.refresher.now().as_millis()).unwrap_or(u64::MAX)
     }
@@ -270,31 +219,6 @@ impl Vault {
             }
         }
     }
-}
-
-/// A grant without tokens.
-fn revoked(grant: Grant) -> Grant {
-    let mut revoked = Grant {
-        state: State::Revoked,
-        reason: None,
-        consented: vec![],
-        due_at: None,
-        tokens: SealedTokens {
-            refresh: None,
-            access: None,
-            ..grant.tokens
-        },
-        ..grant
-    };
-    revoked.progress = Progress {
-        version: revoked.progress.version + 1,
-        token: None::<Digest>,
-        parent: None,
-        attempt: None,
-        lease_until: Moment::ZERO,
-        ..revoked.progress
-    };
-    revoked
 }
 
 const TIDY: Duration = Duration::from_mins(10);

@@ -9,7 +9,7 @@ use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
 
-use super::build::{Resources, Workload};
+use super::build::{self, Resources, Workload};
 use super::names;
 use super::status::Availability;
 use crate::proxy::apply::STATUS_FIELD_MANAGER;
@@ -94,7 +94,32 @@ pub async fn remove_reviewer(
     }
 }
 
-/// Holds the resource until [`remove_reviewer`] is done, or lets it go.
+/// Lets the encryption keys go with the vault, or stay. With them goes what was stored under them.
+///
+/// # Errors
+/// The API server does not take it.
+pub async fn let_keyring(
+    client: &Client,
+    vault: &TokenVault,
+    goes: bool,
+) -> Result<(), kube::Error> {
+    let namespace = vault.namespace().unwrap_or_default();
+    let name = names::keyring(&vault.name_any());
+    let metadata = build::owned(vault, name.clone());
+    let owners = metadata.owner_references.filter(|_| goes);
+    let patch = Patch::Merge(json!({"metadata": {"ownerReferences": owners}}));
+    let api: Api<Secret> = Api::namespaced(client.clone(), &namespace);
+    match api
+        .patch_metadata(&name, &PatchParams::default(), &patch)
+        .await
+    {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Holds the resource until what no owner reference can reach is done, or lets it go.
 ///
 /// # Errors
 /// The API server does not take it.

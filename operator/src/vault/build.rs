@@ -134,7 +134,7 @@ fn workload(
     let sqlite = vault.spec.storage.sqlite.as_ref();
     let size = sqlite.map_or("1Gi", |sqlite| &sqlite.size);
     let when_deleted = match vault.spec.deletion_policy {
-        DeletionPolicy::Delete => "Delete",
+        DeletionPolicy::Delete | DeletionPolicy::Revoke => "Delete",
         DeletionPolicy::Retain => "Retain",
     };
     let spec = json!({

@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use globus_auth_core::clock::Clock;
+use globus_auth_core::clock::{Clock, UnixSeconds};
 use globus_auth_core::runtime::http_client::HttpClient;
 use globus_auth_core::vault_config::VaultConfig;
+use globus_auth_core::vault_status::VaultStatus;
 use globus_auth_crds::TokenVault;
+use globus_auth_crds::conditions::reasons;
 use globus_auth_crds::vault::DeletionPolicy;
 use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::runtime::controller::Action;
 use kube::{Api, Client, Resource, ResourceExt};
@@ -52,7 +55,7 @@ pub async fn reconcile(
 ) -> Result<Action, ReconcileError> {
     let namespace = vault.namespace().unwrap_or_default();
     if vault.metadata.deletion_timestamp.is_some() {
-        return finish(&context.client, &vault, &namespace).await;
+        return finish(&context, &vault, &namespace).await;
     }
     if !apply::is_held(&vault) {
         // The write causes another reconciliation, with the newer object.
@@ -140,22 +143,73 @@ async fn applied(
         .map_err(ReconcileError::Apply)
 }
 
-/// Nothing here waits for an issuer: a deletion never hangs.
+/// Does what the policy says, and lets the resource go. An issuer that does not answer keeps it for a while, and not for
+/// ever.
 async fn finish(
-    client: &Client,
+    context: &Context,
     vault: &TokenVault,
     namespace: &str,
 ) -> Result<Action, ReconcileError> {
     if !apply::is_held(vault) {
         return Ok(Action::await_change());
     }
-    apply::remove_reviewer(client, namespace, &vault.name_any())
+    let client = &context.client;
+    let name = vault.name_any();
+    let policy = vault.spec.deletion_policy;
+    if policy == DeletionPolicy::Revoke && is_revoking(context, vault, namespace).await? {
+        return Ok(Action::requeue(SOON));
+    }
+    apply::let_keyring(client, vault, policy != DeletionPolicy::Retain)
+        .await
+        .map_err(ReconcileError::Apply)?;
+    apply::remove_reviewer(client, namespace, &name)
         .await
         .map_err(ReconcileError::Apply)?;
     apply::set_finalizer(client, vault, false)
         .await
         .map_err(ReconcileError::Apply)?;
     Ok(Action::await_change())
+}
+
+/// Lets the vault take back everything at the issuers. Whether there is something left to wait for.
+async fn is_revoking(
+    context: &Context,
+    vault: &TokenVault,
+    namespace: &str,
+) -> Result<bool, ReconcileError> {
+    let name = vault.name_any();
+    let secrets: Api<Secret> = Api::namespaced(context.client.clone(), namespace);
+    let named = named(vault, &secrets).await?;
+    let keyring = get(&secrets, &names::keyring(&name)).await?;
+    let config = validate::validate(vault, &named);
+    let (Ok(config), Some(_), false) = (config, keyring, is_overdue(vault, &*context.clock)) else {
+        let object = vault.object_ref(&());
+        tracing::warn!(
+            object.name = name,
+            object.namespace = namespace,
+            "a vault goes before it has taken back everything"
+        );
+        context
+            .events
+            .warning(&object, reasons::NOT_REVOKED, NOT_REVOKED)
+            .await;
+        return Ok(false);
+    };
+    // It reads the configuration, which says so, when it starts anew.
+    applied(context, vault, &config).await?;
+    let observed = observe(&context.client, &context.http, namespace, &name)
+        .await
+        .map_err(ReconcileError::Observe)?;
+    let has_answered = !observed.pods.is_empty() && observed.replicas.len() == observed.pods.len();
+    Ok(!(has_answered && observed.replicas.iter().all(VaultStatus::is_closed)))
+}
+
+fn is_overdue(vault: &TokenVault, clock: &dyn Clock) -> bool {
+    let Some(Time(deleted_at)) = &vault.metadata.deletion_timestamp else {
+        return false;
+    };
+    let deleted_at = u64::try_from(deleted_at.as_second()).unwrap_or_default();
+    clock.now().since(UnixSeconds(deleted_at)) >= REVOKE_WITHIN
 }
 
 /// The key is made once. One that was there and is gone is not replaced: the tokens would be lost for good.
@@ -179,11 +233,8 @@ async fn keyring(
         problems.push(keyring_lost(&name));
         return Ok(None);
     }
-    let metadata = match vault.spec.deletion_policy {
-        DeletionPolicy::Delete => build::owned(vault, name),
-        DeletionPolicy::Retain => build::kept(vault, name),
-    };
-    let secret = secrets::keyring(metadata).map_err(ReconcileError::Make)?;
+    // The policy may change: what becomes of the key is decided when the vault goes.
+    let secret = secrets::keyring(build::kept(vault, name)).map_err(ReconcileError::Make)?;
     let namespace = vault.namespace().unwrap_or_default();
     apply::create(&context.client, &namespace, &secret)
         .await
@@ -283,6 +334,10 @@ async fn get(secrets: &Api<Secret>, name: &str) -> Result<Option<Secret>, Reconc
 }
 
 const RESYNC: Duration = Duration::from_mins(1);
+const NOT_REVOKED: &str = "not every token could be taken back at its issuer within five minutes, or the vault could \
+    not run; what is left ends by itself, or its users take it back there";
+/// So long a deletion waits for issuers.
+const REVOKE_WITHIN: Duration = Duration::from_mins(5);
 const SOON: Duration = Duration::from_secs(5);
 
 /// Why a reconciliation is tried again.

@@ -133,7 +133,6 @@ fn days(days: i32) -> SignedDuration {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
 
     use globus_auth_core::vault_status::Keyring;
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -166,9 +165,7 @@ mod tests {
                     .map(|&(key, count)| (key.to_owned(), count))
                     .collect(),
             },
-            grants: BTreeMap::new(),
-            ending: 0,
-            unreachable_issuers: vec![],
+            ..VaultStatus::default()
         }
     }
 

@@ -296,8 +296,7 @@ mod tests {
                     .collect(),
             },
             grants: BTreeMap::from([("active".to_owned(), 7), ("revoked".to_owned(), 1)]),
-            ending: 0,
-            unreachable_issuers: vec![],
+            ..VaultStatus::default()
         }
     }
 

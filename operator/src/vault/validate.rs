@@ -77,6 +77,7 @@ pub fn validate(
             max_concurrent_per_issuer: refresh.max_concurrent_per_issuer.unsigned_abs(),
         },
         restored_at: restored_at(vault),
+        is_closing: vault.metadata.deletion_timestamp.is_some(),
         log_level: LogLevel::Info,
     })
 }

@@ -97,6 +97,7 @@ pub fn config(issuer: &str, resource_servers: &[&str]) -> VaultConfig {
             forget_unused_after_seconds: None,
         },
         restored_at: None,
+        is_closing: false,
         log_level: LogLevel::Debug,
     }
 }

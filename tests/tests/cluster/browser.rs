@@ -76,6 +76,17 @@ impl Browser {
         found.await.click().await.unwrap();
     }
 
+    /// Types into the field of this name.
+    pub(crate) async fn type_into(&self, name: &str, text: &str) {
+        let field = self
+            .page
+            .find(Locator::Css(&format!("[name={name}]")))
+            .await;
+        let field = field.unwrap();
+        field.clear().await.unwrap();
+        field.send_keys(text).await.unwrap();
+    }
+
     /// Waits until the page has this text.
     pub(crate) async fn await_text(&self, wanted: &str) -> String {
         eventually(&format!("{wanted:?} on the page"), SHORT, async || {

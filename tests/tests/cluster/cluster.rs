@@ -42,7 +42,7 @@ impl Namespace {
     }
 
     async fn held(name: &str, operator: Hold) -> Self {
-        INSTALLED.get_or_init(async || install(&[])).await;
+        INSTALLED.get_or_init(async || install_anew()).await;
         let suffix = uuid::Uuid::new_v4().simple().to_string();
         let name = format!("{name}-{}", &suffix[..6]);
         apply(&format!(
@@ -178,6 +178,21 @@ pub(crate) struct Condition {
     pub(crate) status: String,
     pub(crate) reason: String,
     pub(crate) message: String,
+}
+
+/// Installs the operator, and starts it anew: the images of the tests have the same name after a change.
+fn install_anew() {
+    install(&[]);
+    for action in ["restart", "status"] {
+        let rollout = [
+            "--namespace",
+            SYSTEM,
+            "rollout",
+            action,
+            "deployment/globus-auth",
+        ];
+        expect_success(&run(kubectl(&rollout), ""), "kubectl rollout");
+    }
 }
 
 /// Installs or upgrades the operator, with the images that the tests are about.

@@ -22,6 +22,7 @@ mod delegation;
 mod workload;
 
 mod access;
+mod connect;
 mod exposure;
 mod injection;
 mod login;

@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use globus_auth_core::clock::{Clock, SystemClock};
 use globus_auth_tests::forward::{Forward, Target};
-use globus_auth_tests::globus::Issued;
+use globus_auth_tests::globus::{Issued, RequestLog};
 use globus_auth_tests::harness::secrets::Secrets;
 use http::Method;
 use k8s_openapi::jiff::Timestamp;
@@ -363,6 +363,56 @@ async fn a_deleted_vault_is_gone_at_once_and_its_key_stays() {
             .status
             .success()
     );
+}
+
+/// With `Revoke`, the tokens are taken back at the issuer before the vault goes, and so does its key.
+#[tokio::test]
+async fn a_vault_that_is_deleted_takes_its_tokens_back_first() {
+    let namespace = Namespace::new("vaultrevoke").await;
+    let _volume = Volume::new(&namespace);
+    let scene = Scene::new(&namespace, Provider::Globus).await;
+    namespace.apply(&format!("{}  deletionPolicy: Revoke\n", vault(&namespace)));
+    eventually("the vault to be ready", PATIENCE, async || {
+        ready(&namespace)
+    })
+    .await;
+    let tokens = format!(
+        "  vaultRef: {{name: tokens}}\n  tokens: [{{name: transfer, resourceServer: {SERVER}, scopes: ['{SCOPE}'], header: X-Token-Transfer}}]"
+    );
+    namespace.apply(&scene.proxy(&namespace, &format!("{{emails: [{ALICE}]}}"), &tokens));
+    namespace.apply(&echo("127.0.0.1"));
+    namespace.await_available("app");
+    namespace
+        .await_condition("app", "VaultConnected", "True", "Found")
+        .await;
+    let browser = Browser::start().await;
+    browser.open(&scene.app.url()).await;
+    browser.press(ALICE).await;
+    browser.await_text(ASKS).await;
+    browser.press("Allow").await;
+    browser.await_text("x-token-transfer").await;
+    browser.close().await;
+    let revocations = async || {
+        let url = format!("{}/_emulator/requests", scene.provider.url());
+        let requests = send(Method::GET, &url, &[], String::new()).await;
+        let requests: RequestLog = serde_json::from_str(&requests.body).unwrap();
+        requests.count("revoke")
+    };
+    assert_eq!(revocations().await, 0);
+    namespace.kubectl(&["delete", "tokenvault", "tokens", "--timeout=120s"]);
+    assert_eq!(
+        revocations().await,
+        2,
+        "the refresh token and the access token"
+    );
+    eventually("the key to be gone", PATIENCE, async || {
+        let keyring = namespace.try_kubectl(&["get", "secret/tokens-tokenvault-keyring"]);
+        let is_gone = !keyring.status.success();
+        is_gone
+            .then_some(())
+            .ok_or_else(|| "it is there".to_owned())
+    })
+    .await;
 }
 
 /// Two users, two workloads, three services: the workload gets what its users consented to there, and nothing

@@ -89,55 +89,11 @@ impl Scene {
     }
 
     fn provider_manifest(&self, namespace: &Namespace) -> String {
-        let (image, command, config, health) = match self.kind {
-            Provider::Globus => (
-                "globus-auth-tests",
-                "[/usr/bin/globus-emulator, --config, /etc/provider/config.json]",
-                self.globus_config(namespace),
-                "/_emulator/health",
-            ),
-            Provider::Oidc => (
-                "oidc-provider",
-                "[/usr/bin/node, /app/server.js, /etc/provider/config.json]",
-                self.oidc_config(namespace),
-                "/_control/health",
-            ),
+        let config = match self.kind {
+            Provider::Globus => self.globus_config(namespace),
+            Provider::Oidc => self.oidc_config(namespace),
         };
-        let config = serde_json::to_string(&config.to_string()).unwrap();
-        let image = format!("{}/{image}:{}", image_repository(), image_tag());
-        format!(
-            r"
-apiVersion: v1
-kind: ConfigMap
-metadata: {{name: provider}}
-data: {{config.json: {config}}}
----
-apiVersion: apps/v1
-kind: Deployment
-metadata: {{name: provider}}
-spec:
-  selector: {{matchLabels: {{app: provider}}}}
-  template:
-    metadata: {{labels: {{app: provider}}}}
-    spec:
-      automountServiceAccountToken: false
-      terminationGracePeriodSeconds: 1
-      securityContext: {{runAsNonRoot: true, seccompProfile: {{type: RuntimeDefault}}}}
-      containers:
-      - name: provider
-        image: {image}
-        command: {command}
-        readinessProbe: {{httpGet: {{path: {health}, port: 8080}}, periodSeconds: 1}}
-        securityContext: {{allowPrivilegeEscalation: false, capabilities: {{drop: [ALL]}}, readOnlyRootFilesystem: true}}
-        volumeMounts: [{{name: config, mountPath: /etc/provider}}]
-      volumes: [{{name: config, configMap: {{name: provider}}}}]
----
-apiVersion: v1
-kind: Service
-metadata: {{name: provider}}
-spec: {{selector: {{app: provider}}, ports: [{{port: 8080}}]}}
-"
-        )
+        provider("provider", self.kind, &config)
     }
 
     fn globus_config(&self, namespace: &Namespace) -> Value {
@@ -205,6 +161,57 @@ spec: {{selector: {{app: provider}}, ports: [{{port: 8080}}]}}
         )
         .await
     }
+}
+
+/// A provider called `name`, with its Service.
+pub(crate) fn provider(name: &str, kind: Provider, config: &Value) -> String {
+    let (image, command, health) = match kind {
+        Provider::Globus => (
+            "globus-auth-tests",
+            "[/usr/bin/globus-emulator, --config, /etc/provider/config.json]",
+            "/_emulator/health",
+        ),
+        Provider::Oidc => (
+            "oidc-provider",
+            "[/usr/bin/node, /app/server.js, /etc/provider/config.json]",
+            "/_control/health",
+        ),
+    };
+    let config = serde_json::to_string(&config.to_string()).unwrap();
+    let image = format!("{}/{image}:{}", image_repository(), image_tag());
+    format!(
+        r"
+apiVersion: v1
+kind: ConfigMap
+metadata: {{name: {name}}}
+data: {{config.json: {config}}}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: {name}}}
+spec:
+  selector: {{matchLabels: {{app: {name}}}}}
+  template:
+    metadata: {{labels: {{app: {name}}}}}
+    spec:
+      automountServiceAccountToken: false
+      terminationGracePeriodSeconds: 1
+      securityContext: {{runAsNonRoot: true, seccompProfile: {{type: RuntimeDefault}}}}
+      containers:
+      - name: provider
+        image: {image}
+        command: {command}
+        readinessProbe: {{httpGet: {{path: {health}, port: 8080}}, periodSeconds: 1}}
+        securityContext: {{allowPrivilegeEscalation: false, capabilities: {{drop: [ALL]}}, readOnlyRootFilesystem: true}}
+        volumeMounts: [{{name: config, mountPath: /etc/provider}}]
+      volumes: [{{name: config, configMap: {{name: {name}}}}}]
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: {name}}}
+spec: {{selector: {{app: {name}}}, ports: [{{port: 8080}}]}}
+"
+    )
 }
 
 pub(crate) fn client_secret() -> String {

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use super::*;
 use crate::answer::TokenResponse;
 use crate::bulkhead::Limits;
-use crate::endpoint::TokenEndpoint;
+use crate::endpoint::{Revoked, TokenEndpoint};
 use crate::grant::{Owner, SealedTokens, User};
 use crate::issuer::Pressure;
 use crate::keyring::SecretKeys;
@@ -79,9 +79,9 @@ impl TokenEndpoint for Simulation {
     fn revoke<'a>(
         &'a self,
         token: &'a SecretString,
-    ) -> Pin<Box<dyn Future<Output = bool> + Send + 'a>> {
+    ) -> Pin<Box<dyn Future<Output = Revoked> + Send + 'a>> {
         self.revoked.lock().push(token.expose_secret().to_owned());
-        Box::pin(std::future::ready(true))
+        Box::pin(std::future::ready(Revoked::Yes))
     }
 }
 

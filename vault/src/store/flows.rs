@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use sqlx::any::AnyRow;
-use sqlx::{Any, Row};
 
-use super::rows::words;
+use super::rows::{Columns, bind_owner, words};
 use super::{Store, StoreError, milliseconds, moment};
-use crate::grant::{Digest, Owner, User};
+use crate::grant::{Digest, Owner};
 use crate::progress::Moment;
 
 /// One that a user has begun.
@@ -54,29 +53,22 @@ impl Store {
             .execute(&mut *transaction)
             .await
             .map_err(StoreError::Query)?;
-        let owner = flow.owner.clone();
-        sqlx::query(
+        let query = sqlx::query(
             "INSERT INTO flows (digest, login, tenant, user_issuer, user_subject, issuer, client_id, resource, scopes, \
              sealed, ends_at, poll_at, poll_interval, is_refused) \
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
-        )
-        .bind(flow.digest.to_vec())
-        .bind(flow.login.to_vec())
-        .bind(owner.tenant)
-        .bind(owner.user.issuer)
-        .bind(owner.user.subject)
-        .bind(owner.issuer)
-        .bind(owner.client_id)
-        .bind(owner.resource)
-        .bind(flow.scopes.join(" "))
-        .bind(flow.sealed.clone())
-        .bind(milliseconds(flow.ends_at))
-        .bind(flow.poll_at.map(milliseconds))
-        .bind(milliseconds(flow.poll_interval))
-        .bind(i64::from(flow.is_refused))
-        .execute(&mut *transaction)
-        .await
-        .map_err(StoreError::Query)?;
+        );
+        let query = query.bind(flow.digest.to_vec()).bind(flow.login.to_vec());
+        bind_owner(query, flow.owner.clone())
+            .bind(flow.scopes.join(" "))
+            .bind(flow.sealed.clone())
+            .bind(milliseconds(flow.ends_at))
+            .bind(flow.poll_at.map(milliseconds))
+            .bind(milliseconds(flow.poll_interval))
+            .bind(i64::from(flow.is_refused))
+            .execute(&mut *transaction)
+            .await
+            .map_err(StoreError::Query)?;
         transaction.commit().await.map_err(StoreError::Query)
     }
 
@@ -160,36 +152,17 @@ impl Store {
 }
 
 fn read(row: &AnyRow) -> Result<Flow, StoreError> {
-    let text = |name: &str| get::<String>(row, name);
-    let digest = |name: &str| {
-        let bytes: Vec<u8> = get(row, name)?;
-        Digest::try_from(bytes).map_err(|_length| StoreError::Corrupt)
-    };
+    let row = Columns(row);
+    let digest = |name| row.digest(name)?.ok_or(StoreError::Corrupt);
     Ok(Flow {
         digest: digest("digest")?,
         login: digest("login")?,
-        owner: Owner {
-            tenant: text("tenant")?,
-            user: User {
-                issuer: text("user_issuer")?,
-                subject: text("user_subject")?,
-            },
-            issuer: text("issuer")?,
-            client_id: text("client_id")?,
-            resource: text("resource")?,
-        },
-        scopes: words(&text("scopes")?),
-        sealed: get(row, "sealed")?,
-        ends_at: moment(get(row, "ends_at")?),
-        poll_at: get::<Option<i64>>(row, "poll_at")?.map(moment),
-        poll_interval: moment(get(row, "poll_interval")?),
-        is_refused: get::<i64>(row, "is_refused")? != 0,
+        owner: row.owner()?,
+        scopes: words(&row.text("scopes")?),
+        sealed: row.get("sealed")?,
+        ends_at: row.time("ends_at")?,
+        poll_at: row.get::<Option<i64>>("poll_at")?.map(moment),
+        poll_interval: row.time("poll_interval")?,
+        is_refused: row.get::<i64>("is_refused")? != 0,
     })
-}
-
-fn get<'r, T>(row: &'r AnyRow, name: &str) -> Result<T, StoreError>
-where
-    T: sqlx::Decode<'r, Any> + sqlx::Type<Any>,
-{
-    row.try_get(name).map_err(StoreError::Query)
 }

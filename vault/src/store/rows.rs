@@ -63,7 +63,11 @@ pub(super) fn bind<'q>(
         .bind(account)
 }
 
-fn bind_owner(query: Query<'_, Any, AnyArguments>, owner: Owner) -> Query<'_, Any, AnyArguments> {
+/// Binds the six columns that say whose and what it is.
+pub(super) fn bind_owner(
+    query: Query<'_, Any, AnyArguments>,
+    owner: Owner,
+) -> Query<'_, Any, AnyArguments> {
     let Owner {
         tenant,
         user,
@@ -94,16 +98,7 @@ pub(super) fn read(row: &AnyRow) -> Result<Grant, StoreError> {
     let row = Columns(row);
     Ok(Grant {
         id: row.text("id")?,
-        owner: Owner {
-            tenant: row.text("tenant")?,
-            user: User {
-                issuer: row.text("user_issuer")?,
-                subject: row.text("user_subject")?,
-            },
-            issuer: row.text("issuer")?,
-            client_id: row.text("client_id")?,
-            resource: row.text("resource")?,
-        },
+        owner: row.owner()?,
         kind: row.word("kind", Kind::parse)?,
         scopes: words(&row.text("scopes")?),
         consented: words(&row.text("consented")?),
@@ -139,17 +134,17 @@ pub(super) fn words(list: &str) -> Vec<String> {
 }
 
 /// The columns of a row, by name.
-struct Columns<'r>(&'r AnyRow);
+pub(super) struct Columns<'r>(pub(super) &'r AnyRow);
 
 impl Columns<'_> {
-    fn get<'c, T>(&'c self, name: &str) -> Result<T, StoreError>
+    pub(super) fn get<'c, T>(&'c self, name: &str) -> Result<T, StoreError>
     where
         T: sqlx::Decode<'c, Any> + sqlx::Type<Any>,
     {
         self.0.try_get(name).map_err(StoreError::Query)
     }
 
-    fn text(&self, name: &str) -> Result<String, StoreError> {
+    pub(super) fn text(&self, name: &str) -> Result<String, StoreError> {
         self.get(name)
     }
 
@@ -157,19 +152,33 @@ impl Columns<'_> {
         parse(&self.text(name)?).ok_or(StoreError::Corrupt)
     }
 
-    fn time(&self, name: &str) -> Result<Moment, StoreError> {
+    pub(super) fn time(&self, name: &str) -> Result<Moment, StoreError> {
         self.get(name).map(moment)
     }
 
-    fn small(&self, name: &str) -> Result<u32, StoreError> {
+    pub(super) fn small(&self, name: &str) -> Result<u32, StoreError> {
         u32::try_from(self.get::<i64>(name)?).map_err(|_range| StoreError::Corrupt)
     }
 
-    fn digest(&self, name: &str) -> Result<Option<Digest>, StoreError> {
+    pub(super) fn digest(&self, name: &str) -> Result<Option<Digest>, StoreError> {
         let digest: Option<Vec<u8>> = self.get(name)?;
         digest
             .map(|digest| Digest::try_from(digest).map_err(|_length| StoreError::Corrupt))
             .transpose()
+    }
+
+    /// What [`bind_owner`] wrote.
+    pub(super) fn owner(&self) -> Result<Owner, StoreError> {
+        Ok(Owner {
+            tenant: self.text("tenant")?,
+            user: User {
+                issuer: self.text("user_issuer")?,
+                subject: self.text("user_subject")?,
+            },
+            issuer: self.text("issuer")?,
+            client_id: self.text("client_id")?,
+            resource: self.text("resource")?,
+        })
     }
 
     fn progress(&self) -> Result<Progress<Digest>, StoreError> {

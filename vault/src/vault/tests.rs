@@ -11,12 +11,12 @@ use serde_json::json;
 use super::*;
 use crate::answer::{TokenResponse, TokenSet};
 use crate::bulkhead::Limits;
-use crate::endpoint::{Exchange, TokenEndpoint, TokenRequest};
-use crate::grant::Owner;
+use crate::endpoint::{Exchange, Revoked, TokenEndpoint, TokenRequest};
+use crate::grant::{Grant, Owner};
 use crate::issuer::{Issuer, Pressure};
 use crate::keyring::SecretKeys;
 use crate::keyring::tests::keys_json;
-use crate::progress::Rotation;
+use crate::progress::{Moment, Rotation};
 use crate::schedule::KeepAlive;
 use crate::secrets::Secrets;
 use crate::store::delegations::Delegation;
@@ -28,7 +28,7 @@ const NOW: UnixSeconds = UnixSeconds(1_000_000);
 const HOUR: Duration = Duration::from_hours(1);
 
 #[derive(Default)]
-struct Notes(Mutex<Vec<String>>);
+struct Notes(Mutex<Vec<String>>, Mutex<Option<Revoked>>);
 
 impl TokenEndpoint for Notes {
     fn ask<'a>(
@@ -50,9 +50,10 @@ impl TokenEndpoint for Notes {
     fn revoke<'a>(
         &'a self,
         token: &'a SecretString,
-    ) -> Pin<Box<dyn Future<Output = bool> + Send + 'a>> {
+    ) -> Pin<Box<dyn Future<Output = Revoked> + Send + 'a>> {
         self.0.lock().push(token.expose_secret().to_owned());
-        Box::pin(std::future::ready(true))
+        let answer = self.1.lock().unwrap_or(Revoked::Yes);
+        Box::pin(std::future::ready(answer))
     }
 }
 
@@ -205,6 +206,98 @@ async fn a_session_policy_is_told_of_before_it_ends() {
     assert_eq!((told().await, counted().await), (Some(3 * day), 1));
     world.clock.advance(3 * day);
     assert_eq!((told().await, counted().await), (Some(Duration::ZERO), 0));
+}
+
+/// Scenario 9: what the issuer does not take back now is tried again, and not forgotten.
+#[tokio::test]
+async fn what_the_issuer_does_not_take_back_is_tried_again() {
+    let world = World::new("revocation").await;
+    let (owner, store) = (world.consent("alice").await, world.vault.store());
+    let results = async || {
+        let entries = store.entries(0, 99).await.unwrap();
+        let results = entries.into_iter().map(|(_, entry)| entry.result);
+        results.collect::<Vec<_>>()
+    };
+    *world.issuer.1.lock() = Some(Revoked::NotNow);
+    let grant = world.get(&owner).await.unwrap();
+    let by = ("ml/app".to_owned(), None);
+    world.vault.take_back(by, grant).await.unwrap();
+    // Here it is gone at once.
+    let here = world.get(&owner).await.unwrap();
+    assert_eq!(here.state, State::Revoked);
+    assert!(here.tokens.refresh.is_none() && here.tokens.access.is_none());
+    assert_eq!(results().await, ["not revoked at the issuer yet"]);
+    world.vault.revoke_due().await.unwrap();
+    assert_eq!(world.issuer.0.lock().len(), 1, "too early");
+    world.clock.advance(Duration::from_secs(5));
+    world.vault.revoke_due().await.unwrap();
+    assert_eq!(world.issuer.0.lock().len(), 2);
+    // A key that it needs stays.
+    world
+        .vault
+        .store()
+        .remove(&here.id, here.progress.version)
+        .await
+        .unwrap();
+    let key = crate::keyring::KeyId::try_from("k1".to_owned()).unwrap();
+    assert!(!store.retire_seed(&key).await.unwrap());
+    *world.issuer.1.lock() = None;
+    world.clock.advance(Duration::from_secs(10));
+    world.vault.revoke_due().await.unwrap();
+    let asked = ["rt-alice", "rt-alice", "rt-alice", "at-alice"];
+    assert_eq!(*world.issuer.0.lock(), asked);
+    assert_eq!(results().await, ["not revoked at the issuer yet", "ok"]);
+    assert_eq!(store.count_revocations().await.unwrap(), 0);
+    assert!(store.retire_seed(&key).await.unwrap());
+}
+
+#[tokio::test]
+async fn an_issuer_that_is_gone_is_not_asked_for_ever() {
+    let world = World::new("given-up").await;
+    let owner = world.consent("alice").await;
+    *world.issuer.1.lock() = Some(Revoked::NotNow);
+    let grant = world.get(&owner).await.unwrap();
+    let by = ("ml/app".to_owned(), None);
+    world.vault.take_back(by, grant).await.unwrap();
+    for _ in 0..7 * 24 {
+        world.clock.advance(HOUR);
+        world.vault.revoke_due().await.unwrap();
+    }
+    let store = world.vault.store();
+    assert_eq!(store.count_revocations().await.unwrap(), 0);
+    let entries = store.entries(0, 99).await.unwrap();
+    let (_, last) = entries.last().unwrap();
+    assert_eq!(last.result, "given up at the issuer");
+    let asked = world.issuer.0.lock().len();
+    assert!((100..200).contains(&asked), "{asked}");
+}
+
+#[tokio::test]
+async fn an_issuer_that_takes_nothing_back_is_asked_once() {
+    let world = World::new("never").await;
+    let owner = world.consent("alice").await;
+    *world.issuer.1.lock() = Some(Revoked::Never);
+    let grant = world.get(&owner).await.unwrap();
+    let by = ("ml/app".to_owned(), None);
+    world.vault.take_back(by, grant).await.unwrap();
+    let store = world.vault.store();
+    assert_eq!(store.count_revocations().await.unwrap(), 0);
+    assert_eq!(world.issuer.0.lock().len(), 2);
+}
+
+#[tokio::test]
+async fn a_vault_that_closes_takes_back_everything_once() {
+    let world = World::new("closing").await;
+    let mut owners = Vec::new();
+    for n in 0..250 {
+        owners.push(world.consent(&n.to_string()).await);
+    }
+    assert_eq!(world.vault.take_back_all().await.unwrap(), 250);
+    for owner in &owners {
+        assert_eq!(world.get(owner).await.unwrap().state, State::Revoked);
+    }
+    assert_eq!(world.issuer.0.lock().len(), 500);
+    assert_eq!(world.vault.take_back_all().await.unwrap(), 0);
 }
 
 /// The user has gone, and so have the days for which a job could act for them.

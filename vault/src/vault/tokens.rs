@@ -300,8 +300,9 @@ fn needed(grant: Grant) -> TokenAnswer {
 
 /// Why the tokens of `grant` are not given out to somebody who wants `scopes`, if not.
 pub(super) fn obstacle(grant: &Grant, scopes: &[String]) -> Option<TokenAnswer> {
-    // Whether an issuer tells that it granted this scope says nothing; whether it can be renewed, the refresh token.
-    let is_missing = |scope: &&String| *scope != OFFLINE_ACCESS && !grant.scopes.contains(scope);
+    // These ask for other tokens beside; of an access token, an issuer need not say them.
+    let is_of_protocol = |scope: &String| [OFFLINE_ACCESS, "openid"].contains(&scope.as_str());
+    let is_missing = |scope: &&String| !is_of_protocol(scope) && !grant.scopes.contains(scope);
     let missing: Vec<String> = scopes.iter().filter(is_missing).cloned().collect();
     if !missing.is_empty() {
         return Some(reauthentication(missing));

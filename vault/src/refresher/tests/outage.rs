@@ -4,6 +4,7 @@
 use std::sync::atomic::AtomicBool;
 
 use super::*;
+use crate::endpoint::Revoked;
 
 /// Who keeps to the time: an issuer that counts what it is asked in each second, and may be down.
 struct Busy {
@@ -40,8 +41,8 @@ impl TokenEndpoint for Busy {
     fn revoke<'a>(
         &'a self,
         _token: &'a SecretString,
-    ) -> Pin<Box<dyn Future<Output = bool> + Send + 'a>> {
-        Box::pin(std::future::ready(true))
+    ) -> Pin<Box<dyn Future<Output = Revoked> + Send + 'a>> {
+        Box::pin(std::future::ready(Revoked::Yes))
     }
 }
 
