@@ -6,7 +6,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use globus_auth_core::identity::Identity;
 use globus_auth_core::oauth::globus::requirements::SessionRequirements;
 use globus_auth_core::random;
-use globus_auth_core::sidecar_config::ProxyReference;
+use globus_auth_core::sidecar_config::{DeliveredToken, ProxyReference};
 use http::header::{self, HeaderValue};
 use http::request::Parts;
 use http::{Response, StatusCode};
@@ -40,7 +40,8 @@ pub(crate) fn connections(live: &Live, identity: &Identity, services: Vec<Servic
     let offers_delegation = services.iter().any(|one| !one.delegations.is_empty());
     let mut page = Page::new(StatusCode::OK, "connections", "Connected services")
         .paragraph(format!(
-            "You are signed in as {}. {} may use these services as you. Disconnect one to take its tokens back.",
+            "You are signed in as {}. {} may use the services that are connected as you. Disconnect one to take its \
+             tokens back.",
             identity.username,
             live.proxy.name
         ));
@@ -50,13 +51,20 @@ pub(crate) fn connections(live: &Live, identity: &Identity, services: Vec<Servic
             identity.subject
         ));
     }
-    page.services(services)
-        .members(json!({"connections": shown}))
-        .link(
+    page = page
+        .services(services)
+        .members(json!({"connections": shown}));
+    let mut wanted = live
+        .vault
+        .iter()
+        .flat_map(|vault| vault.deliveries_for_users());
+    if wanted.any(DeliveredToken::comes_with_login) {
+        page = page.link(
             "Sign in again, and connect all",
             start_address(CONNECTIONS_PATH),
-        )
-        .link("Back", "/")
+        );
+    }
+    page.aside("Back", "/")
 }
 
 /// Asks a user whether the workload may use services as them.
@@ -96,7 +104,7 @@ pub(crate) fn connect(live: &Live, service: &str, host: &str, address: String) -
         ))
         .members(json!({"address": address}))
         .link(format!("Continue at {host}"), address)
-        .link("Back", CONNECTIONS_PATH)
+        .aside("Back", CONNECTIONS_PATH)
 }
 
 /// 403: a service was not connected.

@@ -95,6 +95,8 @@ pub(crate) enum Action {
         label: Cow<'static, str>,
         href: String,
     },
+    /// Go somewhere, which is not what the page is about.
+    Aside { label: &'static str, href: String },
     /// Do something.
     Post { label: &'static str, href: String },
     /// Say yes or no to the services of the page, exactly as they are shown.
@@ -137,6 +139,15 @@ impl Page {
     ) -> Self {
         self.actions.push(Action::Link {
             label: label.into(),
+            href: href.into(),
+        });
+        self
+    }
+
+    #[must_use]
+    pub(crate) fn aside(mut self, label: &'static str, href: impl Into<String>) -> Self {
+        self.actions.push(Action::Aside {
+            label,
             href: href.into(),
         });
         self
