@@ -159,7 +159,7 @@ impl Unstored {
     /// Keeps what came, in place of what came for the same grant before. It is on the disk when this returns.
     ///
     /// # Errors
-    /// The disk does not take it, or there are [`MAX_FILES`] already.
+    /// The disk does not take it, or as many files as may wait are there already.
     pub fn keep(&self, arrival: &Arrival) -> io::Result<()> {
         if self.grants.lock().len() >= MAX_FILES {
             return Err(io::Error::other("too many tokens wait to be stored"));
