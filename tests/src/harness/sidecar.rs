@@ -337,6 +337,11 @@ impl Sidecar {
         kibibytes.expect("a number") * 1024
     }
 
+    /// The id of its process.
+    pub fn process(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Asks it to stop, as the kubelet does.
     ///
     /// # Panics

@@ -4,6 +4,7 @@ mod admin;
 mod bearer;
 mod connect;
 mod consent;
+mod crash;
 mod delegation;
 
 use std::fmt::Write as _;
