@@ -11,6 +11,8 @@ use serde_json::Value;
 use tokio::sync::{OnceCell, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::time::Instant;
 
+use crate::canary;
+
 pub(crate) const SYSTEM: &str = "globus-auth-system";
 
 /// A namespace for one test, deleted with it.
@@ -151,7 +153,7 @@ impl Namespace {
 
 impl Drop for Namespace {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        let searched = if std::thread::panicking() {
             // What there is to see stays, shortly, for whoever reads the failure.
             let all = run(
                 kubectl(&[
@@ -164,11 +166,17 @@ impl Drop for Namespace {
                 "",
             );
             eprintln!("{}", String::from_utf8_lossy(&all.stdout));
-        }
+            None
+        } else {
+            Some(canary::search(&self.name))
+        };
         run(
             kubectl(&["delete", "namespace", &self.name, "--wait=false"]),
             "",
         );
+        if let Some(searched) = searched {
+            searched.assert_clean();
+        }
     }
 }
 

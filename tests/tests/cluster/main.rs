@@ -17,6 +17,7 @@
 )]
 
 mod browser;
+mod canary;
 mod cluster;
 mod delegation;
 mod workload;

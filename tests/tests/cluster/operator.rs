@@ -10,7 +10,7 @@ use crate::cluster::{
 };
 use crate::workload::{ALICE, Provider, Scene, client_secret, echo, echo_pod, indent, proxy};
 
-fn scale(replicas: u32) {
+pub(crate) fn scale(replicas: u32) {
     let output = run(
         kubectl(&[
             "--namespace",
@@ -24,7 +24,7 @@ fn scale(replicas: u32) {
     expect_success(&output, "scale");
 }
 
-fn await_operator() {
+pub(crate) fn await_operator() {
     let status = [
         "--namespace",
         SYSTEM,

@@ -24,7 +24,12 @@ pub(crate) struct Scene {
     pub(crate) other: Forward,
     pub(crate) provider: Forward,
     pub(crate) kind: Provider,
+    /// For how long access tokens of Globus are good.
+    lifetime_seconds: u32,
 }
+
+/// As at Globus.
+const TWO_DAYS: u32 = 2 * 86_400;
 
 /// The provider that users log in at.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -40,8 +45,22 @@ impl Scene {
         Self::reached_by(namespace, kind, "app=app").await
     }
 
+    /// The same, with Globus, where access tokens end after `lifetime_seconds`.
+    pub(crate) async fn with_lifetime(namespace: &Namespace, lifetime_seconds: u32) -> Self {
+        Self::begin(namespace, Provider::Globus, "app=app", lifetime_seconds).await
+    }
+
     /// The same, where users reach pods with `labels`.
     pub(crate) async fn reached_by(namespace: &Namespace, kind: Provider, labels: &str) -> Self {
+        Self::begin(namespace, kind, labels, TWO_DAYS).await
+    }
+
+    async fn begin(
+        namespace: &Namespace,
+        kind: Provider,
+        labels: &str,
+        lifetime_seconds: u32,
+    ) -> Self {
         let target = |labels: &str, port| Target {
             namespace: namespace.name.clone(),
             labels: labels.to_owned(),
@@ -62,6 +81,7 @@ impl Scene {
             other,
             provider,
             kind,
+            lifetime_seconds,
         };
         namespace.apply(&scene.provider_manifest(namespace));
         namespace.apply(&client_secret());
@@ -102,6 +122,7 @@ impl Scene {
             "issuer": Self::issuer(namespace),
             "browser_url": self.provider.url(),
             "control": true,
+            "access_token_lifetime_seconds": self.lifetime_seconds,
             "clients": [{
                 "client_id": CLIENT_ID, "client_secret": CLIENT_SECRET,
                 "redirect_uris": [
