@@ -29,6 +29,9 @@ pub struct VaultStatus {
     pub is_closing: bool,
     /// Issuers that do not answer now, by the names that they have in the resource.
     pub unreachable_issuers: Vec<String>,
+    /// Those of them that do not accept the vault's client.
+    #[serde(default)]
+    pub refusing_issuers: Vec<String>,
 }
 
 impl VaultStatus {

@@ -69,6 +69,8 @@ pub mod reasons {
     pub const TOKENS_MISSING: &str = "TokensMissing";
     /// Grants work again, or will go on, only after a login of their users.
     pub const USERS_NEEDED: &str = "UsersNeeded";
+    /// An issuer does not accept the vault's client.
+    pub const CLIENT_REFUSED: &str = "ClientRefused";
     /// An issuer does not answer now.
     pub const ISSUER_UNREACHABLE: &str = "IssuerUnreachable";
     /// The database of a vault does not answer.

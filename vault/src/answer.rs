@@ -50,8 +50,10 @@ impl TokenSet {
 /// Why no tokens came.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Problem {
-    /// The client is not accepted, whatever the grant: an operator must act.
+    /// The client is not accepted, whatever it asks for: an operator must act.
     Client,
+    /// The client may not ask in this way: an operator must act.
+    GrantType,
     /// The refresh token is not accepted any more.
     Grant,
     /// The user, or the issuer for them, said no to a device, or the time is over (RFC 8628 §3.5).
@@ -70,8 +72,11 @@ pub enum Problem {
         /// When to come back, if the issuer says so.
         retry_after: Option<Duration>,
     },
-    /// The issuer, or what stands before it, does not work now.
+    /// The issuer, or what stands before it, does not work now, and says that it has done nothing.
     Transient,
+    /// The issuer may have done what it was asked: a success that cannot be read, or a gateway that did not wait for
+    /// the answer.
+    Unclear,
     /// A refusal that no rule knows.
     Unclassified,
 }
@@ -79,14 +84,14 @@ pub enum Problem {
 /// Reads an answer.
 ///
 /// # Errors
-/// [`Problem`]. What a success looks like and is none is [`Problem::Transient`]: it says nothing about
-/// the grant.
+/// [`Problem`]. What a success looks like and cannot be read is [`Problem::Unclear`].
 pub fn read(status: u16, retry_after: Option<&str>, body: &[u8]) -> Result<TokenResponse, Problem> {
     match status {
-        200..=299 => tokens(body).ok_or(Problem::Transient),
+        200..=299 => tokens(body).ok_or(Problem::Unclear),
         429 => Err(Problem::Throttled {
             retry_after: retry_after.and_then(seconds),
         }),
+        GATEWAY_TIMEOUT => Err(Problem::Unclear),
         500.. => Err(Problem::Transient),
         _ => Err(refusal(body)),
     }
@@ -109,7 +114,8 @@ fn refusal(body: &[u8]) -> Problem {
     };
     match refusal.error.as_str() {
         "invalid_grant" => Problem::Grant,
-        "invalid_client" | "unauthorized_client" => Problem::Client,
+        "invalid_client" => Problem::Client,
+        "unauthorized_client" => Problem::GrantType,
         "invalid_scope" | "invalid_target" => Problem::Scope,
         "interaction_required"
         | "consent_required"
@@ -235,6 +241,8 @@ const SHORTEST: Duration = Duration::from_secs(1);
 /// The longest that an access token is believed to be good.
 pub const LONGEST: Duration = Duration::from_hours(30 * 24);
 const LONGEST_WAIT: Duration = Duration::from_hours(1);
+/// RFC 9110 §15.6.5.
+const GATEWAY_TIMEOUT: u16 = 504;
 
 #[cfg(test)]
 mod tests {
@@ -300,7 +308,7 @@ mod tests {
             ["transfer", "groups"]
         );
         for bad in [json!([]), json!([one("transfer"), {}]), json!([1])] {
-            assert_eq!(read(bad).unwrap_err(), Problem::Transient);
+            assert_eq!(read(bad).unwrap_err(), Problem::Unclear);
         }
     }
 
@@ -326,18 +334,21 @@ mod tests {
     }
 
     #[rstest]
-    #[case(200, b"{}", Problem::Transient)]
-    #[case(200, b"<html>", Problem::Transient)]
-    #[case(
+    #[case(200, b"{}", Problem::Unclear)]
+    #[case(200, b"<html>", Problem::Unclear)]
+    #[case(200, br#"{"access_token":"","token_type":"Bearer"}"#, Problem::Unclear)]
+    #[case::other(
         200,
-        br#"{"access_token":"","token_type":"Bearer"}"#,
-        Problem::Transient
+        br#"{"access_token":"a","token_type":"Bearer","other_tokens":[{}]}"#,
+        Problem::Unclear
     )]
+    #[case::gateway(504, b"", Problem::Unclear)]
+    #[case::no_backend(502, b"", Problem::Transient)]
     #[case(302, b"", Problem::Transient)]
     #[case(400, br#"{"error":"invalid_grant"}"#, Problem::Grant)]
     #[case::globus(401, br#"{"error":"invalid_grant"}"#, Problem::Grant)]
     #[case(401, br#"{"error":"invalid_client"}"#, Problem::Client)]
-    #[case(400, br#"{"error":"unauthorized_client"}"#, Problem::Client)]
+    #[case(400, br#"{"error":"unauthorized_client"}"#, Problem::GrantType)]
     #[case(400, br#"{"error":"invalid_scope"}"#, Problem::Scope)]
     #[case(400, br#"{"error":"invalid_target"}"#, Problem::Scope)]
     #[case::firewall(403, b"<html>Request blocked</html>", Problem::Transient)]

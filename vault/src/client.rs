@@ -257,6 +257,10 @@ impl TokenEndpoint for Client {
         Box::pin(self.exchange(request))
     }
 
+    fn prepare<'a>(&'a self) -> Pin<Box<dyn Future<Output = bool> + Send + 'a>> {
+        Box::pin(async { self.known().await.is_some() })
+    }
+
     fn revoke<'a>(
         &'a self,
         token: &'a SecretString,

@@ -195,6 +195,12 @@ pub trait TokenEndpoint: Send + Sync {
         request: TokenRequest<'a>,
     ) -> Pin<Box<dyn Future<Output = Exchange> + Send + 'a>>;
 
+    /// Finds out what a request needs to know of the issuer, so that the next one goes straight to it. Whether it could
+    /// be had.
+    fn prepare<'a>(&'a self) -> Pin<Box<dyn Future<Output = bool> + Send + 'a>> {
+        Box::pin(std::future::ready(true))
+    }
+
     /// Takes a token back (RFC 7009 §2.1). Whether the issuer said that it did.
     fn revoke<'a>(
         &'a self,

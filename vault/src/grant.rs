@@ -88,7 +88,7 @@ pub enum State {
     Revoked,
 }
 
-/// Why only the user can make a grant work again.
+/// Why only the user can make a grant work again, or soon, if it goes on.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Reason {
     /// The refresh token may have been redeemed without our hearing of it.
@@ -99,7 +99,7 @@ pub enum Reason {
     InteractionRequired,
     /// The issuer does not accept the refresh token any more.
     InvalidGrant,
-    /// The issuer has refused for more than an hour in a way that no rule knows.
+    /// The issuer refuses, in a way that no rule knows. After an hour, the user is asked.
     Refused,
 }
 
@@ -118,7 +118,7 @@ pub struct Grant {
     pub consented: Vec<String>,
     /// How it is.
     pub state: State,
-    /// Why it needs the user.
+    /// Why it needs the user, or soon will.
     pub reason: Option<Reason>,
     /// What the next login must have, as far as the issuer said it.
     pub requirements: SessionRequirements,

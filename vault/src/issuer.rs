@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
@@ -30,6 +32,7 @@ pub struct Issuer {
     pub(crate) backlog: Mutex<VecDeque<String>>,
     /// How much of a crowd is taken from the store at a time: what the bucket gives in ten seconds.
     pub(crate) batch: u32,
+    refuses_client: AtomicBool,
 }
 
 impl std::fmt::Debug for Issuer {
@@ -66,17 +69,41 @@ impl Issuer {
             places: Semaphore::new(usize::try_from(pressure.at_once).unwrap_or(1).max(1)),
             backlog: Mutex::default(),
             batch: pressure.limits.per_second.saturating_mul(10).max(1),
+            refuses_client: AtomicBool::new(false),
         }
     }
 
-    /// Notes that the issuer refused: what that says of the issuer, not of the grant.
-    pub(crate) fn heard(&self, problem: &Problem, now: Moment) {
+    /// Notes what an exchange says of the issuer, not of the grant.
+    pub(crate) fn note(&self, exchange: &Exchange, now: Moment) {
+        match exchange {
+            Exchange::Answered(Ok(_)) => {
+                self.refuses_client.store(false, Ordering::Relaxed);
+                self.bulkhead.lock().answered();
+            }
+            Exchange::Answered(Err(problem)) => self.heard(problem, now),
+            Exchange::NotSent | Exchange::Unanswered => self.bulkhead.lock().failed(now),
+        }
+    }
+
+    fn heard(&self, problem: &Problem, now: Moment) {
         let mut bulkhead = self.bulkhead.lock();
         match problem {
-            Problem::Transient => bulkhead.failed(now),
+            Problem::Transient | Problem::Unclear => bulkhead.failed(now),
             Problem::Throttled { retry_after } => bulkhead.throttled(now, *retry_after),
-            Problem::Client
-            | Problem::Denied
+            Problem::Client => {
+                // An operator must act, and the vault starts anew with what they change.
+                if !self.refuses_client.swap(true, Ordering::Relaxed) {
+                    let (issuer, client) = (&self.issuer, &self.client_id);
+                    tracing::error!(
+                        issuer,
+                        client,
+                        "the issuer does not accept our client: its secret may be wrong"
+                    );
+                }
+                bulkhead.throttled(now, Some(CLIENT_REST));
+            }
+            Problem::Denied
+            | Problem::GrantType
             | Problem::Grant
             | Problem::Interaction { .. }
             | Problem::Pending
@@ -90,6 +117,11 @@ impl Issuer {
         self.bulkhead.lock().is_closed()
     }
 
+    /// Whether it said last that it does not accept our client.
+    pub fn refuses_client(&self) -> bool {
+        self.refuses_client.load(Ordering::Relaxed)
+    }
+
     /// Asks for what is stored nowhere, if the bucket and the breaker let it.
     pub(crate) async fn ask(&self, request: TokenRequest<'_>, now: Moment) -> Exchange {
         let Ok(_place) = self.places.acquire().await else {
@@ -98,12 +130,13 @@ impl Issuer {
         if let Permit::NotBefore(_) = self.permit(now) {
             return Exchange::NotSent;
         }
+        self.ask_anyway(request, now).await
+    }
+
+    /// Asks, whatever bucket and breaker say: a code of a user who waits is good for a moment only.
+    pub(crate) async fn ask_anyway(&self, request: TokenRequest<'_>, now: Moment) -> Exchange {
         let exchange = self.endpoint.ask(request).await;
-        match &exchange {
-            Exchange::Answered(Ok(_)) => self.bulkhead.lock().answered(),
-            Exchange::Answered(Err(problem)) => self.heard(problem, now),
-            Exchange::NotSent | Exchange::Unanswered => self.bulkhead.lock().failed(now),
-        }
+        self.note(&exchange, now);
         exchange
     }
 
@@ -112,3 +145,6 @@ impl Issuer {
         self.bulkhead.lock().take(now)
     }
 }
+
+/// Our client is not accepted, whatever the grant: there is no hurry.
+pub(crate) const CLIENT_REST: Duration = Duration::from_mins(30);

@@ -205,14 +205,17 @@ impl Refresher {
             return Some(Err(RefreshError::NeedsUser));
         }
         let now = self.now();
-        let attempt = match claim(&grant, issuer.rotation, now) {
-            Claim::Redeem(attempt) => attempt,
+        if is_resting(&grant, now) {
+            return Some(Err(RefreshError::Unavailable));
+        }
+        match claim(&grant, issuer.rotation, now) {
+            Claim::Redeem(_) => {}
             Claim::Held => return None,
             Claim::Ambiguous => {
                 return Some(self.give_up(grant, Reason::AmbiguousRotation).await);
             }
             Claim::Revoked => return Some(Err(RefreshError::NeedsUser)),
-        };
+        }
         let refresh_token = match self.secrets.open(&grant, Field::RefreshToken) {
             Ok(token) => token,
             Err(SecretsError::Open(OpenError::UnknownKey { .. })) => {
@@ -229,6 +232,12 @@ impl Refresher {
             let is_broken = !issuer.is_reachable();
             return is_broken.then_some(Err(RefreshError::Unavailable));
         }
+        // What takes long is done before the claim: the token must be on its way soon after it.
+        let is_known = issuer.endpoint.prepare().await;
+        let now = self.now();
+        let Claim::Redeem(attempt) = claim(&grant, issuer.rotation, now) else {
+            return None;
+        };
         failpoint::reach(Step::Claim);
         let mut claimed = grant.clone();
         claimed.progress.version += 1;
@@ -248,6 +257,10 @@ impl Refresher {
             sent_at: self.now(),
             refresh_token,
         };
+        if !is_known {
+            issuer.note(&Exchange::NotSent, self.now());
+            return Some(self.settle(&redemption, Failure::Unspent, None).await);
+        }
         Some(self.redeem(redemption).await)
     }
 
@@ -261,7 +274,9 @@ impl Refresher {
         } = &redemption;
         let send_before =
             progress::send_before(attempt, issuer.rotation, claimed.progress.lease_until);
-        if *sent_at >= send_before {
+        // An answer that came after the lease could meet another replica that sends the same token.
+        let is_late = sent_at.saturating_add(ANSWER) > claimed.progress.lease_until;
+        if *sent_at >= send_before || is_late {
             return self.settle(&redemption, Failure::Unspent, None).await;
         }
         let request = match (refresh_token, claimed.kind) {
@@ -277,9 +292,9 @@ impl Refresher {
         };
         let exchange = issuer.endpoint.ask(request).await;
         failpoint::reach(Step::Store);
+        issuer.note(&exchange, self.now());
         let result = match exchange {
             Exchange::Answered(Ok(response)) => {
-                issuer.bulkhead.lock().answered();
                 match own_set(response.sets, &claimed.owner.resource) {
                     Some(set) => self.land(&redemption, &set).await,
                     // Whatever was redeemed, it was not for this.
@@ -287,22 +302,15 @@ impl Refresher {
                 }
             }
             Exchange::Answered(Err(problem)) => {
-                issuer.heard(&problem, self.now());
-                let failure = if problem == Problem::Grant {
-                    Failure::Refused
-                } else {
-                    Failure::Unspent
+                let failure = match problem {
+                    Problem::Grant => Failure::Refused,
+                    Problem::Unclear => Failure::Unknown,
+                    _ => Failure::Unspent,
                 };
                 self.settle(&redemption, failure, Some(&problem)).await
             }
-            Exchange::NotSent => {
-                issuer.bulkhead.lock().failed(self.now());
-                self.settle(&redemption, Failure::Unspent, None).await
-            }
-            Exchange::Unanswered => {
-                issuer.bulkhead.lock().failed(self.now());
-                self.settle(&redemption, Failure::Unknown, None).await
-            }
+            Exchange::NotSent => self.settle(&redemption, Failure::Unspent, None).await,
+            Exchange::Unanswered => self.settle(&redemption, Failure::Unknown, None).await,
         };
         failpoint::reach(Step::Stored);
         result
@@ -609,6 +617,13 @@ impl Refresher {
     }
 }
 
+/// Whether the issuer refused this grant not long ago. Whoever asks meanwhile would hear the same.
+fn is_resting(grant: &Grant, now: Moment) -> bool {
+    grant.state == State::Degraded
+        && grant.reason == Some(Reason::Refused)
+        && grant.due_at.is_some_and(|due_at| now < due_at)
+}
+
 /// The tokens for `resource`; an issuer that does not name resource servers means the one that was asked.
 pub(crate) fn own_set(sets: Vec<TokenSet>, resource: &str) -> Option<TokenSet> {
     sets.into_iter().find(|set| {
@@ -646,10 +661,11 @@ pub(crate) fn spread() -> f64 {
 
 /// Names the client's own credentials, which have no refresh token.
 const OWN_CREDENTIALS: Digest = [0; 32];
-/// Longer than a request to an issuer takes at most (10 seconds) and than its tokens usually take to be
-/// stored; shorter than the grace of common issuers (30 seconds), within which a replica that died must be
+/// Longer than a request to an issuer takes at most and than its tokens usually take to be stored; shorter than the grace of common issuers (30 seconds), within which a replica that died must be
 /// taken over from.
 const LEASE: Duration = Duration::from_secs(15);
+/// What a request to an issuer takes at most.
+const ANSWER: Duration = Duration::from_secs(10);
 const STORE_PATIENCE: Duration = Duration::from_secs(15);
 /// How long somebody waits for a refresh that is under way elsewhere. Below the 10 seconds after which
 /// sidecars hang up, so that they hear why.

@@ -10,6 +10,7 @@ use globus_auth_core::vault_config::{Issuer, VaultConfig};
 use globus_auth_core::vault_status::{Keyring, VaultStatus};
 use tokio::time::Instant;
 
+use crate::issuer::Issuer as IssuerNow;
 use crate::metrics::Metrics;
 use crate::refresher::Refresher;
 use crate::store::StoreError;
@@ -82,7 +83,12 @@ impl Reporter {
             }
         };
         let ring = self.refresher.secrets().ring();
-        let issuers = self.refresher.issuers().iter().zip(&self.configured);
+        let named = |is_it: fn(&IssuerNow) -> bool| {
+            let issuers = self.refresher.issuers().iter().zip(&self.configured);
+            let them = issuers.filter(|(issuer, _)| is_it(issuer));
+            them.map(|(_, configured)| configured.name.clone())
+                .collect()
+        };
         let status = VaultStatus {
             is_storage_ready: true,
             keyring: Keyring {
@@ -93,10 +99,8 @@ impl Reporter {
             ending,
             revocations,
             is_closing: self.is_closing,
-            unreachable_issuers: issuers
-                .filter(|(issuer, _)| !issuer.is_reachable())
-                .map(|(_, configured)| configured.name.clone())
-                .collect(),
+            unreachable_issuers: named(|issuer| !issuer.is_reachable()),
+            refusing_issuers: named(IssuerNow::refuses_client),
         };
         self.metrics.show(&status);
         self.last.store(Arc::new(status));

@@ -199,14 +199,23 @@ fn issuers(replicas: &[VaultStatus]) -> Row {
     if replicas.is_empty() {
         return unknown(type_);
     }
-    let names = replicas
-        .iter()
-        .flat_map(|replica| &replica.unreachable_issuers);
-    let names: BTreeSet<&str> = names.map(String::as_str).collect();
+    let all = |names: fn(&VaultStatus) -> &Vec<String>| {
+        let names: BTreeSet<&String> = replicas.iter().flat_map(names).collect();
+        let names = names.into_iter().map(String::as_str);
+        names.collect::<Vec<_>>().join(", ")
+    };
+    let names = all(|replica| &replica.refusing_issuers);
+    if !names.is_empty() {
+        let message = format!(
+            "{names}: the client is not accepted; look at its clientSecretRef, and at the client there. Tokens that are \
+             there are given out until they end"
+        );
+        return (type_, "False", reasons::CLIENT_REFUSED, message);
+    }
+    let names = all(|replica| &replica.unreachable_issuers);
     if names.is_empty() {
         return (type_, "True", reasons::READY, String::new());
     }
-    let names = Vec::from_iter(names).join(", ");
     let message = format!(
         "{names}: no answer, or errors; tokens that are there are given out until they end"
     );
@@ -384,6 +393,7 @@ mod tests {
     #[rstest]
     #[case::storage("StorageReady", "StorageUnavailable", "False")]
     #[case::issuer("IssuersReachable", "IssuerUnreachable", "True")]
+    #[case::client("IssuersReachable", "ClientRefused", "True")]
     fn what_does_not_answer_is_told(
         #[case] type_: &str,
         #[case] reason: &str,
@@ -393,6 +403,9 @@ mod tests {
         broken.is_storage_ready = type_ != "StorageReady";
         if broken.is_storage_ready {
             broken.unreachable_issuers = vec!["globus".to_owned()];
+        }
+        if reason == "ClientRefused" {
+            broken.refusing_issuers = vec!["globus".to_owned()];
         }
         let status = status(None, &[replica(&["k1"], &[]), broken]);
         assert_eq!(

@@ -7,7 +7,7 @@ use secrecy::SecretString;
 use super::spread;
 use crate::answer::Problem;
 use crate::grant::{Digest, Grant, Kind, Reason, State};
-use crate::issuer::Issuer;
+use crate::issuer::{CLIENT_REST, Issuer};
 use crate::progress::{self, Attempt, Failure, Landing, Moment, Rotation, Settlement};
 use crate::schedule;
 
@@ -43,10 +43,18 @@ impl Redemption<'_> {
         now: Moment,
     ) -> Grant {
         let claimed = &self.claimed;
-        let failures = claimed.failures.saturating_add(1);
-        let failing_since = claimed.failing_since.unwrap_or(now);
+        // Refusals are counted apart from outages: those say nothing of the grant.
+        let is_refusal = problem.is_some_and(is_refusal);
+        let was_refusal = claimed.reason == Some(Reason::Refused);
+        let (failures, failing_since) = if is_refusal == was_refusal {
+            let since = claimed.failing_since.unwrap_or(now);
+            (claimed.failures.saturating_add(1), since)
+        } else {
+            (1, now)
+        };
         let mut settled = Grant {
             state: State::Degraded,
+            reason: is_refusal.then_some(Reason::Refused),
             failures,
             failing_since: Some(failing_since),
             due_at: Some(schedule::after_failure(failures, now, spread())),
@@ -54,13 +62,12 @@ impl Redemption<'_> {
         };
         settled.progress.version += 1;
         settled.progress.lease_until = Moment::ZERO;
-        let is_enough =
-            failures >= UNCLASSIFIED && now.saturating_sub(failing_since) >= UNCLASSIFIED_FOR;
+        let is_enough = failures >= REFUSALS && now.saturating_sub(failing_since) >= REFUSALS_FOR;
         let asks_user = match (progress::settle(&self.attempt, failure), problem) {
             (Settlement::Reauthenticate { ambiguous: true }, _) => Some(Reason::AmbiguousRotation),
             (Settlement::Reauthenticate { ambiguous: false }, _) => Some(Reason::InvalidGrant),
             (_, Some(Problem::Interaction { .. })) => Some(Reason::InteractionRequired),
-            (_, Some(Problem::Unclassified)) if is_enough => Some(Reason::Refused),
+            _ if is_refusal && is_enough => Some(Reason::Refused),
             (Settlement::Forget, _) => {
                 settled.progress.attempt = None;
                 None
@@ -76,7 +83,7 @@ impl Redemption<'_> {
         if let Some(Problem::Interaction { requirements }) = problem {
             settled.requirements = requirements.clone();
         }
-        if problem == Some(&Problem::Client) {
+        if let Some(Problem::Client | Problem::GrantType) = problem {
             settled.due_at = Some(now.saturating_add(CLIENT_REST));
         }
         if asks_user.is_some() {
@@ -88,8 +95,20 @@ impl Redemption<'_> {
     }
 }
 
-/// Our client is not accepted: an operator must act, and there is no hurry.
-const CLIENT_REST: Duration = Duration::from_mins(30);
-/// So many refusals of an unknown kind, over so long, and the user is asked.
-const UNCLASSIFIED: u32 = 5;
-const UNCLASSIFIED_FOR: Duration = Duration::from_hours(1);
+/// Whether the issuer refuses this grant, and no rule knows what would help.
+const fn is_refusal(problem: &Problem) -> bool {
+    match problem {
+        Problem::Denied | Problem::Pending | Problem::Scope | Problem::Unclassified => true,
+        Problem::Client
+        | Problem::Grant
+        | Problem::GrantType
+        | Problem::Interaction { .. }
+        | Problem::Throttled { .. }
+        | Problem::Transient
+        | Problem::Unclear => false,
+    }
+}
+
+/// So many refusals in a row, over so long, and the user is asked.
+const REFUSALS: u32 = 5;
+const REFUSALS_FOR: Duration = Duration::from_hours(1);

@@ -324,8 +324,11 @@ async fn who_hangs_up_does_not_stop_the_refresh() {
 )]
 #[case::consent(Problem::Interaction { requirements: required("p") }, State::NeedsReauthentication, Some(Reason::InteractionRequired))]
 #[case::client(Problem::Client, State::Degraded, None)]
-#[case::scope(Problem::Scope, State::Degraded, None)]
-#[case::unknown(Problem::Unclassified, State::Degraded, None)]
+#[case::grant_type(Problem::GrantType, State::Degraded, None)]
+#[case::scope(Problem::Scope, State::Degraded, Some(Reason::Refused))]
+#[case::denied(Problem::Denied, State::Degraded, Some(Reason::Refused))]
+#[case::unknown(Problem::Unclassified, State::Degraded, Some(Reason::Refused))]
+#[case::unreadable(Problem::Unclear, State::Degraded, None)]
 #[case::firewall(Problem::Transient, State::Degraded, None)]
 #[case::throttled(Problem::Throttled { retry_after: None }, State::Degraded, None)]
 #[tokio::test]
@@ -335,6 +338,7 @@ async fn a_refusal_moves_the_grant_where_the_table_says(
     #[case] reason: Option<Reason>,
 ) {
     let name = format!("refusal-{problem:?}").replace(|letter: char| !letter.is_alphanumeric(), "");
+    let may_be_spent = problem == Problem::Unclear;
     let scene = Scene::new(&name, 1, GRACE, Does::Says(problem)).await;
     let error = scene.refresh(0).await.unwrap_err();
     let row = scene.row().await;
@@ -348,7 +352,20 @@ async fn a_refusal_moves_the_grant_where_the_table_says(
     // The tokens stay: an access token is good until it ends, whatever becomes of the grant.
     assert_eq!(scene.token(Field::RefreshToken).await.unwrap(), "rt-0");
     assert_eq!(row.due_at.is_some(), state == State::Degraded);
-    assert!(row.progress.attempt.is_none() || state != State::Degraded);
+    let is_in_doubt = row.progress.attempt.is_some();
+    assert!(is_in_doubt == may_be_spent || state != State::Degraded);
+}
+
+/// RFC 9700 §4.14.2: where nothing may be sent twice, an answer that says nothing is as none.
+#[tokio::test]
+async fn after_an_answer_that_cannot_be_read_a_token_that_rotates_is_not_sent_again() {
+    let scene = Scene::new("unclear", 1, NO_GRACE, Does::Says(Problem::Unclear)).await;
+    assert_eq!(scene.refresh(0).await, Err(RefreshError::Unavailable));
+    scene.then(ROTATES);
+    assert_eq!(scene.refresh(0).await, Err(RefreshError::NeedsUser));
+    assert_eq!(scene.asked(), 1);
+    let row = scene.row().await;
+    assert_eq!(row.reason, Some(Reason::AmbiguousRotation));
 }
 
 #[tokio::test]
@@ -357,6 +374,30 @@ async fn a_client_that_is_not_accepted_is_not_tried_for_half_an_hour() {
     scene.refresh(0).await.unwrap_err();
     let due = scene.row().await.due_at.unwrap();
     assert!(due >= Moment::from_secs(NOW.0 + 30 * 60), "{due:?}");
+    let issuer = &scene.replicas[0].issuers[0];
+    assert!(issuer.refuses_client() && !issuer.is_reachable());
+    // Nobody else's grant is tried either, and nobody waits for it.
+    scene.refresh(0).await.unwrap_err();
+    assert_eq!(scene.asked(), 1);
+    scene.then(ROTATES);
+    scene.clock.advance(Duration::from_mins(30));
+    scene.refresh(0).await.unwrap();
+    let issuer = &scene.replicas[0].issuers[0];
+    assert!(!issuer.refuses_client() && issuer.is_reachable());
+}
+
+#[tokio::test]
+async fn a_grant_that_the_issuer_refuses_is_not_tried_for_each_who_asks() {
+    let scene = Scene::new("resting", 1, GRACE, Does::Says(Problem::Scope)).await;
+    for _ in 0..10 {
+        assert_eq!(scene.refresh(0).await, Err(RefreshError::Unavailable));
+    }
+    assert_eq!(scene.asked(), 1);
+    let due = scene.row().await.due_at.unwrap();
+    let wait = due.saturating_sub(scene.replicas[0].now());
+    scene.clock.advance(wait + Duration::from_secs(1));
+    scene.then(ROTATES);
+    scene.refresh(0).await.unwrap();
 }
 
 #[tokio::test]
@@ -364,11 +405,56 @@ async fn an_unknown_refusal_asks_the_user_only_after_an_hour_and_five_times() {
     let scene = Scene::new("unknown", 1, GRACE, Does::Says(Problem::Unclassified)).await;
     for _ in 0..6 {
         scene.refresh(0).await.unwrap_err();
+        scene.clock.advance(Duration::from_secs(200));
     }
+    assert_eq!(scene.asked(), 6);
     assert_eq!(scene.row().await.state, State::Degraded);
     scene.clock.advance(Duration::from_hours(1));
     assert_eq!(scene.refresh(0).await, Err(RefreshError::NeedsUser));
     assert_eq!(scene.row().await.reason, Some(Reason::Refused));
+}
+
+#[tokio::test]
+async fn one_refusal_after_an_hour_of_outage_does_not_ask_the_user() {
+    let scene = Scene::new("apart", 1, GRACE, Does::Says(Problem::Transient)).await;
+    for _ in 0..4 {
+        scene.refresh(0).await.unwrap_err();
+        scene.clock.advance(Duration::from_hours(1));
+    }
+    assert_eq!(scene.row().await.failures, 4);
+    scene.then(Does::Says(Problem::Unclassified));
+    assert_eq!(scene.refresh(0).await, Err(RefreshError::Unavailable));
+    let row = scene.row().await;
+    assert_eq!((row.state, row.failures), (State::Degraded, 1));
+}
+
+/// A replica that stood still after the claim: its answer could come when another has the lease.
+#[tokio::test]
+async fn a_token_is_not_sent_so_late_that_the_answer_could_come_after_the_lease() {
+    let scene = Scene::new("late", 1, NO_GRACE, ROTATES).await;
+    let replica = &scene.replicas[0];
+    let row = scene.row().await;
+    let now = replica.now();
+    let Claim::Redeem(attempt) = claim(&row, NO_GRACE, now) else {
+        panic!("{row:?}")
+    };
+    let mut claimed = row.clone();
+    claimed.progress.version += 1;
+    claimed.progress.attempt = Some(attempt);
+    claimed.progress.lease_until = now + LEASE;
+    let version = row.progress.version;
+    assert!(replica.store.replace(&claimed, version).await.unwrap());
+    let redemption = Redemption {
+        issuer: &replica.issuers[0],
+        claimed,
+        attempt,
+        sent_at: now + LEASE - ANSWER + Duration::from_millis(1),
+        refresh_token: Some("rt-0".into()),
+    };
+    let late = replica.redeem(redemption).await;
+    assert_eq!(late, Err(RefreshError::Unavailable));
+    assert_eq!(scene.asked(), 0);
+    assert!(scene.row().await.progress.attempt.is_none());
 }
 
 #[rstest]

@@ -240,10 +240,12 @@ fn refusal(problem: Problem, scopes: &[String]) -> Refusal {
         Problem::Grant | Problem::Scope => Refusal::Answer(reauthentication(scopes.to_vec())),
         Problem::Client
         | Problem::Denied
+        | Problem::GrantType
         | Problem::Pending
         | Problem::Throttled { .. }
         | Problem::Transient
-        | Problem::Unclassified => {
+        | Problem::Unclassified
+        | Problem::Unclear => {
             tracing::warn!(?problem, "an issuer refused to exchange a bearer token");
             Refusal::Error(VaultError::Unavailable(
                 "the issuer refused to exchange a bearer token",

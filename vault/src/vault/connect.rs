@@ -244,7 +244,7 @@ impl Vault {
             device_code: &codes.device_code,
             resource: resource_indicator(&issuer.issuer, &flow.owner.resource),
         };
-        match issuer.endpoint.ask(request).await {
+        match issuer.ask_anyway(request, now).await {
             Exchange::Answered(Ok(response)) => {
                 // The user may have signed out meanwhile, or begun anew: then it is not wanted any more.
                 if let Some(flow) = self.store().take_flow(&flow.digest, now).await? {
@@ -431,10 +431,13 @@ const fn is_final(problem: &Problem) -> bool {
         Problem::Client
         | Problem::Denied
         | Problem::Grant
+        | Problem::GrantType
         | Problem::Interaction { .. }
         | Problem::Scope
         | Problem::Unclassified => true,
-        Problem::Pending | Problem::Throttled { .. } | Problem::Transient => false,
+        Problem::Pending | Problem::Throttled { .. } | Problem::Transient | Problem::Unclear => {
+            false
+        }
     }
 }
 
