@@ -67,6 +67,9 @@ pub struct LoginRequest {
     /// What the ID token must repeat.
     #[serde(serialize_with = "expose")]
     pub nonce: SecretString,
+    /// For how long the session will last at most, in seconds; none, as long as the vault keeps any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_seconds: Option<u64>,
 }
 
 /// A login that worked.

@@ -22,7 +22,7 @@ use url::form_urlencoded;
 use crate::app::App;
 use crate::connect;
 use crate::decide::Challenge;
-use crate::intent::is_cross_site;
+use crate::intent::is_unseen;
 use crate::live::Live;
 use crate::login::redirect;
 use crate::pages::{Code, Delegation, Format, Page, Service};
@@ -71,7 +71,7 @@ pub(crate) async fn change(State(app): State<Arc<App>>, request: Request<Body>) 
     let Some(vault) = &live.vault else {
         return answers::no_such_page().respond(format, host);
     };
-    if is_cross_site(&request.headers) {
+    if is_unseen(&request.headers) {
         return answers::foreign_origin().respond(format, host);
     }
     let Some(session) = session(&app, &live, &request) else {

@@ -12,7 +12,7 @@ use url::form_urlencoded;
 
 use crate::app::App;
 use crate::connections::{form, see_other, service, session, unavailable};
-use crate::intent::is_cross_site;
+use crate::intent::is_unseen;
 use crate::login::{query_parameter, redirect};
 use crate::pages::{Format, Service};
 use crate::redirect::ReturnTo;
@@ -77,7 +77,7 @@ pub(crate) async fn decide(State(app): State<Arc<App>>, request: Request<Body>) 
     let Some(vault) = &live.vault else {
         return answers::no_such_page().respond(format, host);
     };
-    if is_cross_site(&request.headers) {
+    if is_unseen(&request.headers) {
         return answers::foreign_origin().respond(format, host);
     }
     let Some(session) = session(&app, &live, &request) else {

@@ -1,7 +1,6 @@
 //! The endpoints below `/oauth2/`, as users of oauth2-proxy and their nginx expect them.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -11,8 +10,6 @@ use axum::routing::{any, get, post};
 use globus_auth_core::ended::{Ended, Sessions};
 use globus_auth_core::identity::{Identity, NameDigest};
 use globus_auth_core::oauth::globus::requirements::SessionRequirements;
-use globus_auth_core::runtime::telemetry::Chain;
-use globus_auth_core::session::SessionId;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
@@ -33,7 +30,7 @@ use crate::live::Live;
 use crate::login::{self, query_parameter, redirect};
 use crate::pages::{Format, protect};
 use crate::redirect::ReturnTo;
-use crate::vault::Vault;
+use crate::vault::end_at_vault;
 use crate::{
     CALLBACK_PATH, CONNECTIONS_PATH, CONSENT_PATH, SIGN_IN_PATH, SIGN_OUT_PATH, START_PATH,
     answers, headers,
@@ -239,29 +236,6 @@ fn end_session(app: &App, live: &Live, headers: &HeaderMap, response: &mut Respo
         .headers_mut()
         .extend(cookie::clear(cookie::SESSION));
 }
-
-/// Tells the vault until it has heard: what the user consented to is taken back there.
-async fn end_at_vault(vault: Arc<Vault>, session: SessionId) {
-    for wait in END_AT_VAULT {
-        match vault.end(session).await {
-            Ok(()) => return,
-            Err(error) => {
-                tracing::warn!(error = %Chain(&error), "failed to tell the vault of a session that ended");
-            }
-        }
-        tokio::time::sleep(wait).await;
-    }
-}
-
-/// How long to wait after each failure; ten minutes in all.
-const END_AT_VAULT: [Duration; 6] = [
-    Duration::from_secs(1),
-    Duration::from_secs(5),
-    Duration::from_secs(30),
-    Duration::from_mins(2),
-    Duration::from_mins(3),
-    Duration::from_mins(5),
-];
 
 async fn not_found(State(app): State<Arc<App>>, request: Parts) -> Response<Body> {
     let live = app.live();

@@ -48,6 +48,17 @@ pub(crate) fn is_cross_site(headers: &HeaderMap) -> bool {
     )
 }
 
+/// Whether something else than a person who sends a form on a page of ours made the browser send this: a page of another
+/// site, a script, a frame. A script of the workload is of the same origin as our pages.
+pub(crate) fn is_unseen(headers: &HeaderMap) -> bool {
+    let is_navigation = match text(headers, &SEC_FETCH_MODE) {
+        Some(mode) => mode == "navigate" && text(headers, &SEC_FETCH_DEST) == Some("document"),
+        // No browser, or one that sends none of it.
+        None => !headers.contains_key(&SEC_FETCH_DEST),
+    };
+    is_cross_site(headers) || !is_navigation
+}
+
 fn accepts_html(headers: &HeaderMap) -> bool {
     headers
         .get_all(header::ACCEPT)
@@ -78,6 +89,24 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+
+    #[rstest]
+    #[case::form(&[("sec-fetch-site", "same-origin"), ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")], false)]
+    #[case::program(&[], false)]
+    #[case::other_site(&[("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")], true)]
+    #[case::script(&[("sec-fetch-site", "same-origin"), ("sec-fetch-mode", "cors"), ("sec-fetch-dest", "empty")], true)]
+    #[case::frame(&[("sec-fetch-site", "same-origin"), ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "iframe")], true)]
+    #[case::beacon(&[("sec-fetch-site", "same-origin"), ("sec-fetch-mode", "no-cors"), ("sec-fetch-dest", "empty")], true)]
+    fn a_form_is_sent_by_a_person_who_sees_it(
+        #[case] headers: &[(&'static str, &'static str)],
+        #[case] expected: bool,
+    ) {
+        let headers = headers.iter().map(|(name, value)| {
+            let name = HeaderName::from_static(name);
+            (name, http::HeaderValue::from_static(value))
+        });
+        assert_eq!(is_unseen(&headers.collect()), expected);
+    }
 
     #[rstest]
     #[case::curl(&[("accept", "*/*")], Intent::Program)]

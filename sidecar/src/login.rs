@@ -26,7 +26,7 @@ use crate::pages::{Format, Page, protect};
 use crate::provider::{LoggedIn, LoginError};
 use crate::redirect::ReturnTo;
 use crate::step_up;
-use crate::vault::Kept;
+use crate::vault::{Kept, end_at_vault};
 use globus_auth_core::runtime::telemetry::Chain;
 
 /// Sends a browser that asked for a page to log in first.
@@ -37,8 +37,13 @@ use globus_auth_core::runtime::telemetry::Chain;
 pub(crate) async fn interrupt(app: &App, live: &Live, request: &Parts) -> Response<Body> {
     let return_to = ReturnTo::from_request(&request.uri, &live.external);
     if has_external_name(request, live) {
+        let prompt = match session(&request.headers, live, &app.ended, app.clock.now()) {
+            Some(_) => Prompt::Renew,
+            None => Prompt::Default,
+        };
         let wanted = Wanted {
             return_to,
+            prompt,
             ..Wanted::default()
         };
         begin(app, live, &request.headers, wanted).await
@@ -277,7 +282,7 @@ async fn complete(
         kept,
     } = match live
         .provider
-        .redeem(code, issuer, transaction, &live.rules, now)
+        .redeem(code, issuer, transaction, live, now)
         .await
     {
         Ok(logged_in) => logged_in,
@@ -301,6 +306,7 @@ async fn complete(
         forget_kept(live, kept).await;
         return answers::not_allowed(live, &identity).respond(Format::of(headers), host);
     }
+    let before = session(headers, live, &app.ended, now);
     let session = Session::start(identity, live.limits, now).map(|session| Session {
         // The vault has made it just now, at random.
         id: kept.map_or(session.id, |kept| kept.session),
@@ -315,6 +321,10 @@ async fn complete(
         return answers::internal_error().respond(Format::of(headers), host);
     };
     app.metrics.login("success");
+    if let (Some(vault), Some(before)) = (live.provider.vault(), before) {
+        // Nobody holds its cookie any more.
+        tokio::spawn(end_at_vault(Arc::clone(vault), before.id));
+    }
     let return_to = ReturnTo::parse(&transaction.return_to, &live.external);
     let location = match kept {
         Some(kept) if kept.needs_consent => consent::address(return_to),
@@ -330,9 +340,7 @@ async fn forget_kept(live: &Live, kept: Option<Kept>) {
     let (Some(vault), Some(kept)) = (&live.vault, kept) else {
         return;
     };
-    if let Err(error) = vault.end(kept.session).await {
-        tracing::warn!(error = %Chain(&error), "the vault keeps tokens of a login that was refused");
-    }
+    vault.forget(kept).await;
 }
 
 /// While the provider does not tell about groups, what it told for the session before counts, as long as

@@ -15,6 +15,7 @@ use globus_auth_core::oauth::logout_token::{self, BadLogoutToken};
 use globus_auth_core::oauth::metadata::ProviderMetadata;
 use globus_auth_core::runtime::http_client::{HttpClient, SendError};
 use globus_auth_core::runtime::telemetry::Chain;
+use globus_auth_core::session::Limits;
 use globus_auth_core::sidecar_config::{Provider as Config, ProviderKind};
 use globus_auth_core::transaction::LoginTransaction;
 use globus_auth_core::url::ExternalUrl;
@@ -24,6 +25,7 @@ use url::Url;
 
 use crate::SIGN_IN_PATH;
 use crate::globus::{Globus, GlobusError, Introspected};
+use crate::live::Live;
 use crate::rules::Rules;
 use crate::vault::{Kept, Vault, VaultError};
 use globus_auth_core::runtime::key_source::{FetchError, KeySource, MAX_AGE, get};
@@ -188,12 +190,37 @@ impl Provider {
         code: String,
         issuer: Option<&str>,
         transaction: &LoginTransaction,
-        rules: &Rules,
+        live: &Live,
         now: UnixSeconds,
     ) -> Result<LoggedIn, LoginError> {
         let discovered = self.discovered().await?;
         self.check_response_issuer(issuer, &discovered.metadata)?;
-        let (tokens, kept) = self.tokens(&discovered, code, transaction).await?;
+        let (tokens, kept) = self
+            .tokens(&discovered, code, transaction, live.limits)
+            .await?;
+        let identified = self
+            .identified(&discovered, &tokens, transaction, &live.rules, now)
+            .await;
+        match (identified, kept) {
+            (Ok(logged_in), kept) => Ok(LoggedIn { kept, ..logged_in }),
+            (Err(error), kept) => {
+                if let (Some(vault), Some(kept)) = (&self.vault, kept) {
+                    vault.forget(kept).await;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Whose the tokens of a login are.
+    async fn identified(
+        &self,
+        discovered: &Discovered,
+        tokens: &Tokens,
+        transaction: &LoginTransaction,
+        rules: &Rules,
+        now: UnixSeconds,
+    ) -> Result<LoggedIn, LoginError> {
         let nonce = transaction.nonce();
         let login = Login {
             client_id: &self.config.client_id,
@@ -216,7 +243,7 @@ impl Provider {
             .groups_claim
             .is_some_and(|name| claims.get(name).is_none());
         if claims.get("email").is_none() || (wants_groups && lacks_groups) {
-            self.add_userinfo(&mut claims, &tokens, &discovered.metadata)
+            self.add_userinfo(&mut claims, tokens, &discovered.metadata)
                 .await?;
         }
         let mut identity =
@@ -227,10 +254,10 @@ impl Provider {
                 identity,
                 groups_are_unknown: false,
                 provider_session,
-                kept,
+                kept: None,
             });
         };
-        self.check_requirements(globus, &tokens, &discovered.metadata, now)
+        self.check_requirements(globus, tokens, &discovered.metadata, now)
             .await?;
         let groups_are_unknown = rules.has_groups()
             && !add_groups(globus, &mut identity, &tokens.other_tokens, rules, now).await;
@@ -238,7 +265,7 @@ impl Provider {
             identity,
             groups_are_unknown,
             provider_session,
-            kept,
+            kept: None,
         })
     }
 
@@ -248,6 +275,7 @@ impl Provider {
         discovered: &Discovered,
         code: String,
         transaction: &LoginTransaction,
+        limits: Limits,
     ) -> Result<(Tokens, Option<Kept>), LoginError> {
         let Some(vault) = &self.vault else {
             let tokens = discovered
@@ -263,7 +291,7 @@ impl Provider {
             self.redirect_uri.as_str(),
         );
         let (tokens, kept) = vault
-            .login(client, code, transaction)
+            .login(client, code, transaction, limits.absolute)
             .await
             .map_err(LoginError::Vault)?;
         Ok((tokens, Some(kept)))

@@ -6,12 +6,14 @@ mod deliveries;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use globus_auth_core::oauth::authorization_code::{OtherToken, Tokens};
 use globus_auth_core::oauth::globus::requirements::SessionRequirements;
 use globus_auth_core::runtime::http_client::{BadTrust, HttpClient, SendError};
+use globus_auth_core::runtime::telemetry::Chain;
 use globus_auth_core::session::{Session, SessionId};
 use globus_auth_core::sidecar_config::{DeliveredToken, Vault as Config};
 use globus_auth_core::transaction::LoginTransaction;
@@ -25,6 +27,7 @@ use quick_cache::sync::Cache;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::time::Instant;
 
 pub(crate) use self::deliveries::{Delivered, warn};
 use self::deliveries::{Delivery, Holder, delivery};
@@ -44,6 +47,8 @@ pub(crate) struct Vault {
     /// What the workload shows for a user whose request it serves: works in this pod only.
     passes: Cache<String, Arc<Session>>,
     passes_of: Cache<SessionId, HeaderValue>,
+    /// Until when the vault is not asked again, because it refused.
+    refusals: Cache<(Holder, usize), Instant>,
 }
 
 impl std::fmt::Debug for Vault {
@@ -80,6 +85,7 @@ impl Vault {
             tokens: Cache::new(MAX_SESSIONS),
             passes: Cache::new(MAX_SESSIONS),
             passes_of: Cache::new(MAX_SESSIONS),
+            refusals: Cache::new(MAX_SESSIONS),
         })
     }
 
@@ -103,6 +109,7 @@ impl Vault {
         (issuer, client_id, redirect_uri): (&str, &str, &str),
         code: String,
         transaction: &LoginTransaction,
+        longest: Duration,
     ) -> Result<(Tokens, Kept), VaultError> {
         let request = LoginRequest {
             issuer: issuer.to_owned(),
@@ -111,6 +118,7 @@ impl Vault {
             code: code.into(),
             code_verifier: transaction.code_verifier().into_secret().into(),
             nonce: transaction.nonce().into(),
+            session_seconds: Some(longest.as_secs()),
         };
         let response: LoginResponse = self.ask(LOGINS, &request).await?;
         let session = URL_SAFE_NO_PAD.decode(response.session.expose_secret());
@@ -152,6 +160,13 @@ impl Vault {
             session: name(session),
         };
         self.tell(SESSIONS_END, &request).await
+    }
+
+    /// Ends what the vault keeps of a login that was refused.
+    pub(crate) async fn forget(&self, kept: Kept) {
+        if let Err(error) = self.end(kept.session).await {
+            tracing::warn!(error = %Chain(&error), "the vault keeps tokens of a login that was refused");
+        }
     }
 
     async fn handle(&self, session: SessionId) -> Result<SecretString, VaultError> {
@@ -207,9 +222,32 @@ impl Vault {
     }
 }
 
+/// Tells the vault of a session that ended until it has heard: what the user consented to is taken back there.
+pub(crate) async fn end_at_vault(vault: Arc<Vault>, session: SessionId) {
+    for wait in END_AT_VAULT {
+        match vault.end(session).await {
+            Ok(()) => return,
+            Err(error) => {
+                tracing::warn!(error = %Chain(&error), "failed to tell the vault of a session that ended");
+            }
+        }
+        tokio::time::sleep(wait).await;
+    }
+}
+
 fn name(session: SessionId) -> SecretString {
     URL_SAFE_NO_PAD.encode(session.as_bytes()).into()
 }
+
+/// How long to wait after each failure; ten minutes in all.
+const END_AT_VAULT: [Duration; 6] = [
+    Duration::from_secs(1),
+    Duration::from_secs(5),
+    Duration::from_secs(30),
+    Duration::from_mins(2),
+    Duration::from_mins(3),
+    Duration::from_mins(5),
+];
 
 /// So many users at a time are served without asking the vault again.
 const MAX_SESSIONS: usize = 4096;

@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 
 use crate::answer::Problem;
 use crate::bulkhead::{Bulkhead, Limits, Permit};
-use crate::endpoint::{Exchange, TokenEndpoint, TokenRequest};
+use crate::endpoint::{Exchange, Revoked, TokenEndpoint, TokenRequest};
 use crate::progress::{Moment, Rotation};
 use crate::schedule::KeepAlive;
 
@@ -82,6 +82,15 @@ impl Issuer {
             }
             Exchange::Answered(Err(problem)) => self.heard(problem, now),
             Exchange::NotSent | Exchange::Unanswered => self.bulkhead.lock().failed(now),
+        }
+    }
+
+    /// The same, of a wish to take a token back.
+    pub(crate) fn note_revocation(&self, answer: Revoked, now: Moment) {
+        let mut bulkhead = self.bulkhead.lock();
+        match answer {
+            Revoked::Yes | Revoked::Never => bulkhead.answered(),
+            Revoked::NotNow => bulkhead.failed(now),
         }
     }
 

@@ -37,7 +37,7 @@ use crate::failpoint::{self, Step};
 use crate::grant::{Digest, Grant, Kind, Reason, State, digest};
 use crate::issuer::Issuer;
 use crate::metrics::Metrics;
-use crate::progress::{self, Claim, Failure, Landing, Moment, Rotation};
+use crate::progress::{self, Attempt, Claim, Failure, Landing, Moment, Rotation};
 use crate::schedule;
 use crate::secrets::{Secrets, SecretsError};
 use crate::store::audit::Entry;
@@ -239,10 +239,7 @@ impl Refresher {
             return None;
         };
         failpoint::reach(Step::Claim);
-        let mut claimed = grant.clone();
-        claimed.progress.version += 1;
-        claimed.progress.attempt = Some(attempt);
-        claimed.progress.lease_until = now.saturating_add(LEASE);
+        let claimed = claimed(&grant, attempt, now);
         match self.store.replace(&claimed, grant.progress.version).await {
             Ok(true) => {}
             Ok(false) => return None,
@@ -302,11 +299,7 @@ impl Refresher {
                 }
             }
             Exchange::Answered(Err(problem)) => {
-                let failure = match problem {
-                    Problem::Grant => Failure::Refused,
-                    Problem::Unclear => Failure::Unknown,
-                    _ => Failure::Unspent,
-                };
+                let failure = redemption::failure(&problem);
                 self.settle(&redemption, failure, Some(&problem)).await
             }
             Exchange::NotSent => self.settle(&redemption, Failure::Unspent, None).await,
@@ -615,6 +608,15 @@ impl Refresher {
             let _known = self.refresh(&id, grant.access_expires_at).await;
         }
     }
+}
+
+/// The row in which `attempt` is begun.
+fn claimed(grant: &Grant, attempt: Attempt<Digest>, now: Moment) -> Grant {
+    let mut claimed = grant.clone();
+    claimed.progress.version += 1;
+    claimed.progress.attempt = Some(attempt);
+    claimed.progress.lease_until = now.saturating_add(LEASE);
+    claimed
 }
 
 /// Whether the issuer refused this grant not long ago. Whoever asks meanwhile would hear the same.

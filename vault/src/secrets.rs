@@ -81,10 +81,35 @@ impl Secrets {
                 let replaced = store.replace(&rewrapped, version).await;
                 moved += u64::from(replaced.map_err(SecretsError::Store)?);
             }
+            moved += self.rewrap_revocations(store, primary).await?;
             if moved == before {
                 return Ok(moved);
             }
         }
+    }
+
+    /// The same, of tokens that wait to be taken back.
+    async fn rewrap_revocations(
+        &self,
+        store: &Store,
+        primary: &KeyId,
+    ) -> Result<u64, SecretsError> {
+        let mut moved = 0;
+        let stale = store.revocations_not_under(primary, BATCH).await;
+        for revocation in stale.map_err(SecretsError::Store)? {
+            let place = (revocation.grant.as_str(), &revocation.owner);
+            let tokens = [Field::RefreshToken, Field::AccessToken]
+                .map(|field| self.open_tokens(place, &revocation.tokens, field));
+            let [Ok(refresh), Ok(access)] = tokens else {
+                let grant = &revocation.grant;
+                tracing::error!(grant, "tokens that wait to be taken back do not open");
+                continue;
+            };
+            let tokens = self.seal_tokens(place, refresh.as_ref(), access.as_ref())?;
+            let written = store.reseal_revocation(&revocation, tokens).await;
+            moved += u64::from(written.map_err(SecretsError::Store)?);
+        }
+        Ok(moved)
     }
 
     /// Seals the tokens of `grant`, all under one key.
@@ -97,12 +122,22 @@ impl Secrets {
         refresh: Option<&SecretString>,
         access: Option<&SecretString>,
     ) -> Result<SealedTokens, SecretsError> {
+        self.seal_tokens((&grant.id, &grant.owner), refresh, access)
+    }
+
+    fn seal_tokens(
+        &self,
+        (grant, owner): (&str, &Owner),
+        refresh: Option<&SecretString>,
+        access: Option<&SecretString>,
+    ) -> Result<SealedTokens, SecretsError> {
         let ring = self.ring.load();
         let seal = |field, secret: Option<&SecretString>| {
             secret
                 .map(|secret| {
                     let bytes = secret.expose_secret().as_bytes();
-                    envelope::seal(&ring, &grant.binding(field), bytes).map_err(SecretsError::Seal)
+                    envelope::seal(&ring, &owner.binding(grant, field), bytes)
+                        .map_err(SecretsError::Seal)
                 })
                 .transpose()
         };
@@ -234,6 +269,8 @@ mod tests {
     use super::*;
     use crate::keyring::SecretKeys;
     use crate::keyring::tests::keys_json;
+    use crate::progress::Moment;
+    use crate::store::revocations::Revocation;
     use crate::store::tests::{Database, grant, scratch_in};
 
     fn keys(primary: &str, all: &[(&str, u8)]) -> SecretKeys {
@@ -257,6 +294,17 @@ mod tests {
             row.tokens = secrets.seal(&row, Some(&refresh), Some(&access)).unwrap();
             store.insert(&row).await.unwrap();
         }
+        let row = grant("ml/app", "gone", "r");
+        let waiting = Revocation {
+            id: "gone.1".to_owned(),
+            tokens: secrets.seal(&row, Some(&"rt-gone".into()), None).unwrap(),
+            grant: row.id.clone(),
+            owner: row.owner.clone(),
+            due_at: Moment::ZERO,
+            attempts: 0,
+            ends_at: Moment::ZERO,
+        };
+        store.add_revocation(waiting).await.unwrap();
         secrets
             .reload(&store, &keys("k1", &[one, two]))
             .await
@@ -272,7 +320,7 @@ mod tests {
             .await
             .unwrap_err();
         assert!(matches!(early, SecretsError::Keys(BadKeys::Missing { .. })));
-        assert_eq!(secrets.rewrap(&store).await.unwrap(), 250);
+        assert_eq!(secrets.rewrap(&store).await.unwrap(), 251);
         secrets.reload(&store, &keys("k2", &[two])).await.unwrap();
         assert_eq!(store.seeds().await.unwrap().len(), 1);
         for n in 0..250 {
@@ -285,6 +333,10 @@ mod tests {
             assert_eq!(opened.expose_secret(), format!("rt-{n}"));
             assert_eq!(row.tokens.key_id, "k2");
         }
+        let waiting = store.due_revocations(Moment::ZERO, 9).await.unwrap();
+        let (place, tokens) = ((row.id.as_str(), &row.owner), &waiting[0].tokens);
+        let opened = secrets.open_tokens(place, tokens, Field::RefreshToken);
+        assert_eq!(opened.unwrap().unwrap().expose_secret(), "rt-gone");
     }
 
     /// Whoever can write into the database swaps every two ciphertexts: of tenants, users, services and fields.

@@ -16,11 +16,13 @@ use std::time::Duration;
 use globus_auth_core::runtime::key_source::KeySource;
 use globus_auth_core::vault_api::{Connection, ConnectionsResponse};
 use globus_auth_core::vault_config::VaultConfig;
+use quick_cache::sync::Cache;
 use secrecy::SecretString;
 
 use crate::caller::Caller;
 use crate::grant::{State, User};
 use crate::metrics::Metrics;
+use crate::progress::Moment;
 use crate::ready::Ready;
 use crate::refresher::Refresher;
 use crate::schedule;
@@ -37,6 +39,10 @@ pub struct Vault {
     metrics: Metrics,
     ready: Ready,
     exchanged: bearer::Exchanged,
+    /// When a refusal was last written down, by whose it was.
+    refusals: Cache<(String, String), Moment>,
+    /// When a token of a grant was last got because a service refused one, and which.
+    forced: Cache<String, (Moment, String)>,
 }
 
 /// Why a caller does not get what it asks for.
@@ -71,6 +77,8 @@ impl Vault {
             metrics,
             ready: Ready::default(),
             exchanged: bearer::Exchanged::default(),
+            refusals: Cache::new(MAX_REMEMBERED),
+            forced: Cache::new(MAX_REMEMBERED),
         }
     }
 
@@ -161,7 +169,8 @@ impl Vault {
         Ok(self.store().append(&entry).await?)
     }
 
-    /// Notes a refusal. That the note failed changes nothing: the refusal stands.
+    /// Notes a refusal, in the audit log once in a while: whoever repeats it must not fill the disk. That the note failed
+    /// changes nothing: the refusal stands.
     async fn refuse(&self, caller: &Caller, action: &str, user: Option<&User>) {
         tracing::warn!(
             action,
@@ -169,6 +178,12 @@ impl Vault {
             pod = caller.pod,
             "refused a request"
         );
+        let (key, now) = ((caller.tenant(), action.to_owned()), self.refresher.now());
+        let before = self.refusals.get(&key);
+        if before.is_some_and(|before| now < before.saturating_add(NOTED_EVERY)) {
+            return;
+        }
+        self.refusals.insert(key, now);
         let noted = self.note(caller, action, user, None, "refused").await;
         if let Err(error) = noted {
             tracing::error!(%error, "failed to note a refusal");
@@ -221,6 +236,9 @@ impl Vault {
     }
 }
 
+/// A refusal of the same kind, to the same workload.
+const NOTED_EVERY: Duration = Duration::from_mins(1);
+const MAX_REMEMBERED: usize = 4096;
 const TIDY: Duration = Duration::from_mins(10);
 /// So many grants at a time are in memory.
 const BATCH: u32 = 100;

@@ -50,6 +50,9 @@ pub enum Prompt {
     Default,
     /// Ask who it is, also if the provider knows somebody: for "use another account".
     Login,
+    /// Ask nothing that needs the user: they are logged in, and only what is known of them is renewed. What was given for
+    /// when they are away stays.
+    Renew,
 }
 
 /// What a login needs of a token response. A refresh token, if one came, is dropped.
@@ -133,11 +136,17 @@ impl AuthorizationCodeClient {
                 &transaction.code_verifier(),
             ))
             .add_extra_param("nonce", transaction.nonce());
-        if prompt == Prompt::Login {
-            request = request.add_extra_param("prompt", "login");
-        }
+        // A parameter may be there once (RFC 6749 §3.1).
+        let mut prompts = Vec::from_iter((prompt == Prompt::Login).then_some("login"));
         for (name, value) in self.offline {
-            request = request.add_extra_param(*name, *value);
+            match (*name, prompt) {
+                ("prompt", Prompt::Renew) => {}
+                ("prompt", Prompt::Default | Prompt::Login) => prompts.push(value),
+                _ => request = request.add_extra_param(*name, *value),
+            }
+        }
+        if !prompts.is_empty() {
+            request = request.add_extra_param("prompt", prompts.join(" "));
         }
         for (name, value) in requirements.parameters() {
             request = request.add_extra_param(name, value);
@@ -327,5 +336,24 @@ mod tests {
         let url = client(&[]).authorization_url(&attempt(), Prompt::Login, &nothing);
         let prompt = ("prompt".to_owned(), "login".to_owned());
         assert!(parameters(&url).contains(&prompt));
+    }
+
+    #[rstest]
+    #[case(Prompt::Default, &["consent"])]
+    #[case(Prompt::Login, &["login consent"])]
+    #[case(Prompt::Renew, &[])]
+    fn a_prompt_is_there_once(#[case] prompt: Prompt, #[case] expected: &[&str]) {
+        let client = AuthorizationCodeClient {
+            offline: &[("prompt", "consent"), ("access_type", "offline")],
+            ..client(&[])
+        };
+        let url = client.authorization_url(&attempt(), prompt, &SessionRequirements::default());
+        let of = |wanted: &str| {
+            let all = parameters(&url).into_iter();
+            let found = all.filter(|(name, _)| name == wanted);
+            found.map(|(_, value)| value).collect::<Vec<_>>()
+        };
+        assert_eq!(of("prompt"), expected);
+        assert_eq!(of("access_type"), ["offline"]);
     }
 }

@@ -116,10 +116,20 @@ impl Vault {
                 || rejected.is_some_and(|rejected| rejected.fingerprint == token.fingerprint)
         };
         self.tokens.remove_if(&key, is_useless);
+        let refused = self.refusals.get(&key);
+        if refused.is_some_and(|until| Instant::now() < until) {
+            return Err(VaultError::Refused(StatusCode::FORBIDDEN));
+        }
         let rejected = rejected.map(|token| token.fingerprint.clone());
-        self.tokens
+        let token = self
+            .tokens
             .get_or_insert_async(&key, self.fetch(holder, index, rejected))
-            .await
+            .await;
+        if let Err(VaultError::Refused(StatusCode::FORBIDDEN)) = token {
+            // It would say the same to each request.
+            self.refusals.insert(key, Instant::now() + REFUSED_FOR);
+        }
+        token
     }
 
     async fn fetch(
@@ -316,6 +326,9 @@ fn session_id(token: &str) -> SessionId {
 
 /// In how many seconds the issuer wants the user to log in again.
 const SESSION_ENDS_IN: HeaderName = HeaderName::from_static("x-globus-auth-session-ends-in");
+
+/// A policy that is changed counts after so long.
+const REFUSED_FOR: Duration = Duration::from_secs(5);
 
 /// After so long, a token that was revoked is not sent any more.
 const LONGEST_KEPT: Duration = Duration::from_secs(30);

@@ -326,6 +326,7 @@ impl Vault {
             code: code.expect("a code").1.into_owned().into(),
             code_verifier: verifier.into(),
             nonce: nonce.into(),
+            session_seconds: None,
         };
         let answer: Result<LoginResponse, _> = self.ask(pod, LOGINS, &request).await;
         let answer = answer.map_err(|(status, _)| status)?;

@@ -95,6 +95,23 @@ impl Redemption<'_> {
     }
 }
 
+/// What a refusal says of the refresh token.
+pub(super) const fn failure(problem: &Problem) -> Failure {
+    match problem {
+        Problem::Grant => Failure::Refused,
+        Problem::Unclear => Failure::Unknown,
+        Problem::Client
+        | Problem::Denied
+        | Problem::GrantType
+        | Problem::Interaction { .. }
+        | Problem::Pending
+        | Problem::Scope
+        | Problem::Throttled { .. }
+        | Problem::Transient
+        | Problem::Unclassified => Failure::Unspent,
+    }
+}
+
 /// Whether the issuer refuses this grant, and no rule knows what would help.
 const fn is_refusal(problem: &Problem) -> bool {
     match problem {

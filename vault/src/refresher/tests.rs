@@ -18,7 +18,6 @@ use crate::grant::{Owner, SealedTokens, User};
 use crate::issuer::Pressure;
 use crate::keyring::SecretKeys;
 use crate::keyring::tests::keys_json;
-use crate::progress::Attempt;
 use crate::schedule::KeepAlive;
 use crate::store::tests::{Database, Folder, scratch, scratch_in};
 
@@ -438,17 +437,14 @@ async fn a_token_is_not_sent_so_late_that_the_answer_could_come_after_the_lease(
     let Claim::Redeem(attempt) = claim(&row, NO_GRACE, now) else {
         panic!("{row:?}")
     };
-    let mut claimed = row.clone();
-    claimed.progress.version += 1;
-    claimed.progress.attempt = Some(attempt);
-    claimed.progress.lease_until = now + LEASE;
+    let claimed = claimed(&row, attempt, now);
     let version = row.progress.version;
     assert!(replica.store.replace(&claimed, version).await.unwrap());
     let redemption = Redemption {
         issuer: &replica.issuers[0],
         claimed,
         attempt,
-        sent_at: now + LEASE - ANSWER + Duration::from_millis(1),
+        sent_at: (now + LEASE).saturating_sub(ANSWER) + Duration::from_millis(1),
         refresh_token: Some("rt-0".into()),
     };
     let late = replica.redeem(redemption).await;

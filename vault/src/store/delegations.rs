@@ -146,6 +146,27 @@ impl Store {
         Ok(noted.rows_affected() == 1)
     }
 
+    /// Removes a delegation that has ended; not one that was prolonged meanwhile. Whether it was there.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn remove_ended_delegation(
+        &self,
+        delegation: &Delegation,
+        now: Moment,
+    ) -> Result<bool, StoreError> {
+        let query = sqlx::query(
+            "DELETE FROM delegations WHERE delegate = $1 AND user_subject = $2 AND user_issuer = $3 \
+             AND resource = $4 AND tenant = $5 AND ends_at <= $6",
+        );
+        let removed = same(query, delegation)
+            .bind(milliseconds(now))
+            .execute(&self.pool)
+            .await
+            .map_err(StoreError::Query)?;
+        Ok(removed.rows_affected() == 1)
+    }
+
     /// Removes a delegation. Whether it was there.
     ///
     /// # Errors

@@ -1,11 +1,13 @@
 //! Tokens that were taken back here, and not yet at their issuer (RFC 7009).
 
-use sqlx::Row;
-use sqlx::any::AnyRow;
+use sqlx::any::{AnyArguments, AnyRow};
+use sqlx::query::Query;
+use sqlx::{Any, Row};
 
 use super::rows::{Columns, REPLACE, bind, bind_owner};
 use super::{Store, StoreError, integer, milliseconds};
 use crate::grant::{Grant, Owner, SealedTokens};
+use crate::keyring::KeyId;
 use crate::progress::Moment;
 
 /// The tokens of a grant that was taken back.
@@ -28,19 +30,19 @@ pub struct Revocation {
 }
 
 impl Store {
-    /// Writes `revoked` in place of version `from` of its grant, and `revocation` with it: what is taken back here is
+    /// Writes `grant` in place of its version `from`, and `revocation` of what it had with it: what is taken back here is
     /// never forgotten at its issuer. Whether that version was still there.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn take_back(
         &self,
-        revoked: &Grant,
+        grant: &Grant,
         from: u64,
         revocation: Option<&Revocation>,
     ) -> Result<bool, StoreError> {
         let mut transaction = self.pool.begin().await.map_err(StoreError::Query)?;
-        let changed = bind(sqlx::query(REPLACE), revoked)
+        let changed = bind(sqlx::query(REPLACE), grant)
             .bind(integer(from))
             .execute(&mut *transaction)
             .await
@@ -49,24 +51,22 @@ impl Store {
             return Ok(false);
         }
         if let Some(one) = revocation.cloned() {
-            let query = sqlx::query(
-                "INSERT INTO revocations (id, grant_id, tenant, user_issuer, user_subject, issuer, client_id, resource, \
-                 key_id, refresh_token, access_token, due_at, attempts, ends_at) \
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
-            );
-            bind_owner(query.bind(one.id).bind(one.grant), one.owner)
-                .bind(one.tokens.key_id)
-                .bind(one.tokens.refresh)
-                .bind(one.tokens.access)
-                .bind(milliseconds(one.due_at))
-                .bind(i64::from(one.attempts))
-                .bind(milliseconds(one.ends_at))
+            insert(one)
                 .execute(&mut *transaction)
                 .await
                 .map_err(StoreError::Query)?;
         }
         transaction.commit().await.map_err(StoreError::Query)?;
         Ok(true)
+    }
+
+    /// Adds what was never stored otherwise.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn add_revocation(&self, revocation: Revocation) -> Result<(), StoreError> {
+        let inserted = insert(revocation).execute(&self.pool).await;
+        inserted.map(drop).map_err(StoreError::Query)
     }
 
     /// Up to `limit` revocations that are due, the longest overdue first.
@@ -111,6 +111,48 @@ impl Store {
         Ok(written.rows_affected() == 1)
     }
 
+    /// Up to `limit` revocations whose tokens are sealed under another key than this.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn revocations_not_under(
+        &self,
+        key: &KeyId,
+        limit: u32,
+    ) -> Result<Vec<Revocation>, StoreError> {
+        let rows = sqlx::query("SELECT * FROM revocations WHERE key_id <> $1 LIMIT $2")
+            .bind(key.as_str().to_owned())
+            .bind(i64::from(limit))
+            .fetch_all(&self.pool)
+            .await
+            .map_err(StoreError::Query)?;
+        rows.iter().map(read).collect()
+    }
+
+    /// Writes the same tokens under another key. Whether they were still there as they were read.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn reseal_revocation(
+        &self,
+        revocation: &Revocation,
+        tokens: SealedTokens,
+    ) -> Result<bool, StoreError> {
+        let written = sqlx::query(
+            "UPDATE revocations SET key_id = $1, refresh_token = $2, access_token = $3 \
+             WHERE id = $4 AND key_id = $5",
+        )
+        .bind(tokens.key_id)
+        .bind(tokens.refresh)
+        .bind(tokens.access)
+        .bind(revocation.id.clone())
+        .bind(revocation.tokens.key_id.clone())
+        .execute(&self.pool)
+        .await
+        .map_err(StoreError::Query)?;
+        Ok(written.rows_affected() == 1)
+    }
+
     /// Forgets a revocation.
     ///
     /// # Errors
@@ -136,6 +178,21 @@ impl Store {
         let n: i64 = row.try_get("n").map_err(StoreError::Query)?;
         Ok(n.unsigned_abs())
     }
+}
+
+fn insert(one: Revocation) -> Query<'static, Any, AnyArguments> {
+    let query = sqlx::query(
+        "INSERT INTO revocations (id, grant_id, tenant, user_issuer, user_subject, issuer, client_id, resource, \
+         key_id, refresh_token, access_token, due_at, attempts, ends_at) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+    );
+    bind_owner(query.bind(one.id).bind(one.grant), one.owner)
+        .bind(one.tokens.key_id)
+        .bind(one.tokens.refresh)
+        .bind(one.tokens.access)
+        .bind(milliseconds(one.due_at))
+        .bind(i64::from(one.attempts))
+        .bind(milliseconds(one.ends_at))
 }
 
 fn read(row: &AnyRow) -> Result<Revocation, StoreError> {

@@ -87,6 +87,27 @@ impl Store {
         }))
     }
 
+    /// Whether `login` is the only one of its user at its workload.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn is_only_login(&self, login: &SessionRow, now: Moment) -> Result<bool, StoreError> {
+        let row = sqlx::query(
+            "SELECT count(*) AS n FROM sessions WHERE tenant = $1 AND user_issuer = $2 \
+             AND user_subject = $3 AND ends_at > $4 AND pod IS NULL AND login <> $5",
+        )
+        .bind(login.tenant.clone())
+        .bind(login.user.issuer.clone())
+        .bind(login.user.subject.clone())
+        .bind(milliseconds(now))
+        .bind(login.login.to_vec())
+        .fetch_one(&self.pool)
+        .await
+        .map_err(StoreError::Query)?;
+        let n: i64 = row.try_get("n").map_err(StoreError::Query)?;
+        Ok(n == 0)
+    }
+
     /// Ends a login, and what pods use of it. Whether the user has no other login at the workload then.
     ///
     /// # Errors

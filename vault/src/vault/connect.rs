@@ -16,6 +16,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use super::revocations::forget;
 use super::{Vault, VaultError};
 use crate::answer::{Problem, TokenResponse, TokenSet};
 use crate::authorize::{self, Secrets, expose};
@@ -155,26 +156,42 @@ impl Vault {
             redirect_uri: &redirect_uri,
             resource: resource_indicator(&issuer.issuer, &flow.owner.resource),
         };
-        let response = match issuer.endpoint.ask(code).await {
+        let response = match issuer.ask_anyway(code, now).await {
             Exchange::Answered(Ok(response)) => response,
             Exchange::Answered(Err(Problem::Grant)) => return Err(VaultError::Forbidden),
             Exchange::Answered(Err(_)) | Exchange::NotSent | Exchange::Unanswered => {
                 return Err(VaultError::Unavailable("the issuer did not give tokens"));
             }
         };
-        let account = match &response.id_token {
-            Some(id_token) => {
-                let client = (config.issuer.as_str(), config.client_id.as_str());
-                let claims = self.claims(client, &secrets.nonce, id_token, now).await?;
-                account(&claims)
+        let account = self.account(config, &secrets.nonce, &response, now).await;
+        let account = match account {
+            Ok(account) => account,
+            Err(error) => {
+                forget(issuer, &response).await;
+                return Err(error);
             }
-            None => None,
         };
         let resource = flow.owner.resource.clone();
         self.arrived(issuer, flow, response, account, now).await?;
         let user = Some(&session.user);
         self.note(caller, "connect", user, Some(&resource), "ok")
             .await
+    }
+
+    /// As whom the user connected it, if the issuer says so.
+    async fn account(
+        &self,
+        issuer: &vault_config::Issuer,
+        nonce: &SecretString,
+        response: &TokenResponse,
+        now: Moment,
+    ) -> Result<Option<String>, VaultError> {
+        let Some(id_token) = &response.id_token else {
+            return Ok(None);
+        };
+        let client = (issuer.issuer.as_str(), issuer.client_id.as_str());
+        let claims = self.claims(client, nonce, id_token, now).await?;
+        Ok(account(&claims))
     }
 
     /// What the login that `login` names has begun, and waits for a code to be entered.
@@ -250,7 +267,7 @@ impl Vault {
                 if let Some(flow) = self.store().take_flow(&flow.digest, now).await? {
                     self.connected_device(issuer, flow, response, now).await?;
                 } else {
-                    forget(issuer, response).await;
+                    forget(issuer, &response).await;
                 }
                 Ok(())
             }
@@ -295,7 +312,12 @@ impl Vault {
         account: Option<String>,
         now: Moment,
     ) -> Result<(), VaultError> {
-        let Flow { owner, scopes, .. } = flow;
+        let Flow {
+            login,
+            owner,
+            scopes,
+            ..
+        } = flow;
         let set = own_set(response.sets, &owner.resource);
         let set = set.ok_or(VaultError::Unavailable(
             "the issuer gave no token for the service",
@@ -309,7 +331,12 @@ impl Vault {
             grant.consented.clone_from(&scopes);
             grant.account.clone_from(&account);
         };
-        self.replace(issuer, &owner, &set, now, change).await?;
+        let grant = self.replace(issuer, &owner, &set, now, change).await?;
+        // The user may have signed out while the issuer was asked.
+        if self.store().session(&login, now).await?.is_none() {
+            self.take_back((owner.tenant, None), grant).await?;
+            return Err(VaultError::Forbidden);
+        }
         Ok(())
     }
 
@@ -414,15 +441,6 @@ async fn device(
         interval: Some(codes.interval),
         answer: ConnectAnswer::EnterCode,
     })
-}
-
-/// Takes back what nobody wants any more.
-async fn forget(issuer: &Issuer, response: TokenResponse) {
-    for set in response.sets {
-        for token in set.refresh_token.iter().chain([&set.access_token]) {
-            issuer.endpoint.revoke(token).await;
-        }
-    }
 }
 
 /// Whether the user must begin anew (RFC 8628 §3.5).

@@ -201,7 +201,9 @@ impl Vault {
                 {
                     self.take_back(("vault".to_owned(), None), grant).await?;
                 }
-                self.store().remove_delegation(&delegation).await?;
+                self.store()
+                    .remove_ended_delegation(&delegation, now)
+                    .await?;
             }
         }
     }

@@ -8,16 +8,20 @@ use globus_auth_core::clock::UnixSeconds;
 use globus_auth_core::oauth::claims::Claims;
 use globus_auth_core::oauth::id_token::{self, Login};
 use globus_auth_core::random;
+use globus_auth_core::sidecar_config::ProviderKind;
 use globus_auth_core::vault_api::{LoginRequest, LoginResponse, OtherToken};
+use globus_auth_core::vault_config;
 use secrecy::{ExposeSecret, SecretString};
 
+use super::revocations::{self, forget};
 use super::{Vault, VaultError};
 use crate::answer::{Problem, TokenResponse, TokenSet};
 use crate::caller::Caller;
 use crate::endpoint::{Exchange, TokenRequest};
-use crate::grant::{Grant, Kind, Owner, User, digest};
+use crate::envelope::Field;
+use crate::grant::{Grant, Kind, Owner, State, User, digest};
 use crate::issuer::Issuer;
-use crate::progress::Moment;
+use crate::progress::{Moment, Progress};
 use crate::schedule;
 use crate::store::sessions::SessionRow;
 
@@ -49,24 +53,31 @@ impl Vault {
             self.refuse(caller, "login", None).await;
             return Err(VaultError::Forbidden);
         }
-        let response = redeemed(issuer, request).await?;
-        let id_token = response
-            .id_token
-            .ok_or(VaultError::Invalid("the issuer gave no ID token"))?;
-        let (user, authenticated_at) = self.verify(request, &id_token, now).await?;
+        let response = redeemed(issuer, request, now).await?;
+        let verified = match &response.id_token {
+            Some(id_token) => self.verify(request, id_token, now).await,
+            None => Err(VaultError::Invalid("the issuer gave no ID token")),
+        };
+        let (user, authenticated_at) = match verified {
+            Ok(verified) => verified,
+            Err(error) => {
+                forget(issuer, &response).await;
+                return Err(error);
+            }
+        };
         let mut needs_consent = false;
         for set in &response.sets {
             let times = (authenticated_at, now);
             needs_consent |= self.keep(caller, issuer, &user, set, times).await?;
         }
-        let session = self.open_login(caller, &user, now).await?;
+        let session = self.open_login(caller, request, &user, now).await?;
         self.note(caller, "login", Some(&user), None, "ok").await?;
         let mut sets = response.sets.into_iter();
         let first = sets
             .next()
             .ok_or(VaultError::Invalid("the issuer gave no token"))?;
         Ok(LoginResponse {
-            id_token,
+            id_token: response.id_token.unwrap_or_default(),
             access_token: first.access_token,
             // What a login itself asks services of the issuer. Other tokens are got one by one.
             other_tokens: sets
@@ -145,12 +156,6 @@ impl Vault {
         (authenticated_at, now): (Moment, Moment),
     ) -> Result<bool, VaultError> {
         let resource = set.resource_server.as_deref().unwrap_or(&issuer.issuer);
-        if !self
-            .config
-            .allows(&caller.namespace, &caller.service_account, resource)
-        {
-            return Ok(false);
-        }
         let owner = Owner {
             tenant: caller.tenant(),
             user: user.clone(),
@@ -158,6 +163,13 @@ impl Vault {
             client_id: issuer.client_id.clone(),
             resource: resource.to_owned(),
         };
+        if !self
+            .config
+            .allows(&caller.namespace, &caller.service_account, resource)
+        {
+            self.discard(issuer, owner, set, now).await?;
+            return Ok(false);
+        }
         let change = |grant: &mut Grant| grant.authenticated_at = authenticated_at;
         let kept = self.replace(issuer, &owner, set, now, change).await?;
         Ok(!kept.is_consented())
@@ -177,8 +189,15 @@ impl Vault {
             let from = present.as_ref().map(|grant| grant.progress.version);
             let mut grant = self.granted(issuer, owner.clone(), present.as_ref(), set, now)?;
             change(&mut grant);
+            let superseded = present.filter(|present| self.is_left_behind(present, &grant));
+            let revocation = superseded.and_then(|present| revocations::superseded(&present, now));
             let is_written = match from {
-                Some(version) => self.store().replace(&grant, version).await?,
+                Some(version) => {
+                    let store = self.store();
+                    store
+                        .take_back(&grant, version, revocation.as_ref())
+                        .await?
+                }
                 None => self.store().insert(&grant).await?,
             };
             // Somebody refreshed it meanwhile; what the user has just given is newer.
@@ -186,6 +205,42 @@ impl Vault {
                 self.ready.clear();
                 return Ok(grant);
             }
+        }
+    }
+
+    /// That of a grant that is refreshed. A login that renews what is known of its user brings no other one.
+    fn refresh_token_that_works(&self, present: &Grant) -> Option<SecretString> {
+        if !schedule::is_refreshable(present) || present.kind != Kind::AuthorizationCode {
+            return None;
+        }
+        let opened = self.refresher.secrets().open(present, Field::RefreshToken);
+        opened.ok().flatten()
+    }
+
+    /// Whether the refresh token of `present` stays good, although `grant` takes its place, and can be taken back alone.
+    /// At Globus each login brings another one. Other issuers would end what came with the new login, too.
+    fn is_left_behind(&self, present: &Grant, grant: &Grant) -> bool {
+        let of_issuer = |one: &&vault_config::Issuer| {
+            one.issuer.as_str() == grant.owner.issuer && one.client_id == grant.owner.client_id
+        };
+        let issuer = self.config.issuers.iter().find(of_issuer);
+        issuer.is_some_and(|one| one.kind == ProviderKind::Globus)
+            && grant.progress.token.is_some()
+            && present.progress.token != grant.progress.token
+    }
+
+    /// Takes back, a little later, a refresh token that came with a login and that nobody may have.
+    async fn discard(
+        &self,
+        issuer: &Issuer,
+        owner: Owner,
+        set: &TokenSet,
+        now: Moment,
+    ) -> Result<(), VaultError> {
+        let grant = self.granted(issuer, owner, None, set, now)?;
+        match revocations::superseded(&grant, now) {
+            Some(revocation) => Ok(self.store().add_revocation(revocation).await?),
+            None => Ok(()),
         }
     }
 
@@ -197,9 +252,19 @@ impl Vault {
         set: &TokenSet,
         now: Moment,
     ) -> Result<Grant, VaultError> {
-        let token = set.refresh_token.as_ref();
         let mut grant = Grant::given(owner, Kind::AuthorizationCode, set, present, now)
             .map_err(|_unavailable| VaultError::Unavailable("no randomness"))?;
+        let stays = match (&set.refresh_token, present) {
+            (None, Some(present)) => self.refresh_token_that_works(present),
+            _ => None,
+        };
+        if let (Some(_), Some(present)) = (&stays, present) {
+            grant.progress = Progress {
+                version: grant.progress.version,
+                ..present.progress
+            };
+        }
+        let token = set.refresh_token.as_ref().or(stays.as_ref());
         let access = set.is_bearer.then_some(&set.access_token);
         grant.tokens = self
             .refresher
@@ -213,9 +278,12 @@ impl Vault {
     async fn open_login(
         &self,
         caller: &Caller,
+        request: &LoginRequest,
         user: &User,
         now: Moment,
     ) -> Result<SecretString, VaultError> {
+        let lifetime = request.session_seconds.map(Duration::from_secs);
+        let lifetime = lifetime.map_or(LONGEST_LOGIN, |lifetime| lifetime.min(LONGEST_LOGIN));
         let bytes = random::bytes::<16>()
             .map_err(|_unavailable| VaultError::Unavailable("no randomness"))?;
         let session = SecretString::from(URL_SAFE_NO_PAD.encode(bytes));
@@ -226,7 +294,7 @@ impl Vault {
             tenant: caller.tenant(),
             user: user.clone(),
             pod: None,
-            ends_at: now.saturating_add(LONGEST_LOGIN),
+            ends_at: now.saturating_add(lifetime),
         };
         self.store().add_session(&row).await?;
         Ok(session)
@@ -249,7 +317,13 @@ impl Vault {
             self.refuse(caller, "session", None).await;
             return Err(VaultError::Forbidden);
         };
-        self.open(caller, login).await
+        let handle = self.open(caller, login.clone()).await?;
+        // It may have ended while its handle was written.
+        if self.store().session(&name, now).await?.is_none() {
+            self.store().end_login(&login, now).await?;
+            return Err(VaultError::Forbidden);
+        }
+        Ok(handle)
     }
 
     /// A handle of the caller's pod for `session`.
@@ -287,21 +361,40 @@ impl Vault {
             // It has ended before, or is another workload's: in both cases there is nothing to do.
             return Ok(());
         };
+        // The login goes last: whoever is told that this failed asks again, and finds it.
+        let is_only = self.store().is_only_login(&login, now).await?;
+        if is_only {
+            self.take_back_all_of(caller, &login, now).await?;
+        }
         let was_last = self.store().end_login(&login, now).await?;
         self.ready.clear();
-        if was_last {
-            let (tenant, user) = (&login.tenant, &login.user);
-            let delegations = self.store().delegations_of(tenant, user, now).await?;
-            for grant in self.store().grants_of(tenant, user).await? {
-                let resource = &grant.owner.resource;
-                // Somebody acts for the user while they are away.
-                if !delegations.iter().any(|one| one.resource == *resource) {
-                    self.revoke(caller, grant).await?;
-                }
-            }
+        if was_last && !is_only {
+            // Two logins ended at a time.
+            self.take_back_all_of(caller, &login, now).await?;
         }
         self.note(caller, "logout", Some(&login.user), None, "ok")
             .await
+    }
+
+    /// Takes back what the user of a login let its workload use, unless somebody acts for them while they are away.
+    async fn take_back_all_of(
+        &self,
+        caller: &Caller,
+        login: &SessionRow,
+        now: Moment,
+    ) -> Result<(), VaultError> {
+        let (tenant, user) = (&login.tenant, &login.user);
+        let delegations = self.store().delegations_of(tenant, user, now).await?;
+        let is_delegated = |grant: &Grant| {
+            let mut resources = delegations.iter().map(|one| &one.resource);
+            resources.any(|resource| *resource == grant.owner.resource)
+        };
+        let grants = self.store().grants_of(tenant, user).await?.into_iter();
+        let alive = grants.filter(|grant| grant.state != State::Revoked && !is_delegated(grant));
+        let taken = alive.map(|grant| self.revoke(caller, grant));
+        // All at a time, so that a slow issuer is waited for once; one that fails stops no other.
+        let results = futures_util::future::join_all(taken).await;
+        results.into_iter().collect()
     }
 
     /// The session of a handle: of this pod, and of no other.
@@ -334,14 +427,18 @@ impl Vault {
     }
 }
 
-async fn redeemed(issuer: &Issuer, request: &LoginRequest) -> Result<TokenResponse, VaultError> {
+async fn redeemed(
+    issuer: &Issuer,
+    request: &LoginRequest,
+    now: Moment,
+) -> Result<TokenResponse, VaultError> {
     let code = TokenRequest::AuthorizationCode {
         code: &request.code,
         code_verifier: &request.code_verifier,
         redirect_uri: &request.redirect_uri,
         resource: None,
     };
-    match issuer.endpoint.ask(code).await {
+    match issuer.ask_anyway(code, now).await {
         Exchange::Answered(Ok(response)) => Ok(response),
         Exchange::Answered(Err(Problem::Grant)) => Err(VaultError::Forbidden),
         Exchange::Answered(Err(_)) | Exchange::NotSent | Exchange::Unanswered => {

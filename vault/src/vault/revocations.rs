@@ -6,11 +6,13 @@ use std::time::Duration;
 use secrecy::SecretString;
 
 use super::{Vault, VaultError};
+use crate::answer::TokenResponse;
 use crate::bulkhead::Permit;
 use crate::caller::Caller;
 use crate::endpoint::Revoked;
 use crate::envelope::{Field, OpenError};
 use crate::grant::{Digest, Grant, SealedTokens, State};
+use crate::issuer::Issuer;
 use crate::progress::{Moment, Progress};
 use crate::secrets::SecretsError;
 use crate::store::audit::Entry;
@@ -115,7 +117,9 @@ impl Vault {
                     continue;
                 }
             };
-            outcome = match (issuer.endpoint.revoke(&token).await, outcome) {
+            let answer = issuer.endpoint.revoke(&token).await;
+            issuer.note_revocation(answer, self.refresher.now());
+            outcome = match (answer, outcome) {
                 (Revoked::NotNow, _) => return Revoked::NotNow,
                 (Revoked::Yes, _) | (_, Revoked::Yes) => Revoked::Yes,
                 (Revoked::Never, _) => outcome,
@@ -144,7 +148,14 @@ impl Vault {
             let owner = &revocation.owner;
             let issuer = self.refresher.issuer(&owner.issuer, &owner.client_id);
             let permit = issuer.map(|issuer| issuer.permit(now));
-            if let Some(Permit::NotBefore(_)) = permit {
+            if let Some(Permit::NotBefore(not_before)) = permit
+                && now < revocation.ends_at
+            {
+                // Those of another issuer are not kept waiting.
+                let attempts = revocation.attempts;
+                self.store()
+                    .put_off(&revocation, not_before, attempts)
+                    .await?;
                 continue;
             }
             // The replica that writes this asks.
@@ -189,6 +200,27 @@ fn revocation(grant: &Grant, now: Moment) -> Option<Revocation> {
     })
 }
 
+/// The refresh token of a grant whose place another one takes. The access token is left to end: it may be in use, as that
+/// of a login is by the login itself.
+pub(super) fn superseded(grant: &Grant, now: Moment) -> Option<Revocation> {
+    let mut left = grant.clone();
+    left.tokens.access = None;
+    let revocation = revocation(&left, now)?;
+    Some(Revocation {
+        due_at: now.saturating_add(IN_USE),
+        ..revocation
+    })
+}
+
+/// Takes back at once what nobody wants; once, as it is stored nowhere.
+pub(super) async fn forget(issuer: &Issuer, response: &TokenResponse) {
+    for set in &response.sets {
+        for token in set.refresh_token.iter().chain([&set.access_token]) {
+            issuer.endpoint.revoke(token).await;
+        }
+    }
+}
+
 /// How long to wait after so many tries that failed.
 fn pause(attempts: u32) -> Duration {
     let doubled = 2_u32.saturating_pow(attempts.saturating_sub(1));
@@ -224,6 +256,8 @@ fn revoked(grant: Grant) -> Grant {
 const NOT_YET: &str = "not revoked at the issuer yet";
 /// Longer than two requests to an issuer take.
 const LEASE: Duration = Duration::from_mins(1);
+/// Longer than a login takes, and than sidecars remember a token.
+const IN_USE: Duration = Duration::from_mins(5);
 /// So long a user waits for an issuer at each service that they disconnect.
 const PROMPT: Duration = Duration::from_secs(3);
 const FIRST_PAUSE: Duration = Duration::from_secs(5);

@@ -103,12 +103,17 @@ impl Vault {
             self.refuse(caller, "own token", None).await;
             return Err(VaultError::Forbidden);
         }
+        // RFC 6749 §3.3: what is stored with spaces between is found again.
+        let is_scope = |scope: &String| !scope.is_empty() && !scope.contains(char::is_whitespace);
+        if !wanted.scopes.iter().all(is_scope) {
+            return Err(VaultError::Invalid("a scope is not one"));
+        }
         let owner = self.own(caller, resource)?;
-        loop {
+        for _ in 0..TRIES {
             let present = self.store().find(&owner).await?;
             let has_all = |grant: &Grant| {
                 grant.kind == Kind::ClientCredentials
-                    && grant.state != State::Revoked
+                    && matches!(grant.state, State::Active | State::Degraded)
                     && wanted
                         .scopes
                         .iter()
@@ -121,7 +126,9 @@ impl Vault {
             }
             let now = self.refresher.now();
             let mut scopes = wanted.scopes.clone();
-            scopes.extend(present.iter().flat_map(|grant| grant.scopes.clone()));
+            // What the issuer refused, another request need not ask for again.
+            let working = present.iter().filter(|grant| grant.state == State::Active);
+            scopes.extend(working.flat_map(|grant| grant.scopes.clone()));
             scopes.sort();
             scopes.dedup();
             let set = TokenSet::none(scopes);
@@ -144,10 +151,11 @@ impl Vault {
                 None => self.store().insert(&grant).await?,
             };
         }
+        Err(VaultError::Unavailable("others ask for other scopes"))
     }
 
     /// Our client at the first issuer, as the user of `caller`.
-    fn own(&self, caller: &Caller, resource: &str) -> Result<Owner, VaultError> {
+    pub(super) fn own(&self, caller: &Caller, resource: &str) -> Result<Owner, VaultError> {
         let issuer = self.config.issuers.first();
         let issuer = issuer.ok_or(VaultError::Invalid("no such issuer and client"))?;
         let name = issuer.issuer.as_str();
@@ -205,6 +213,11 @@ impl Vault {
             self.note_use(&grant, now).await;
             return Ok(self.answer(token.clone(), &grant, now));
         }
+        if let (Some(rejected), true) = (rejected, is_rejected)
+            && self.was_forced(&grant, rejected, now)
+        {
+            return Err(VaultError::Unavailable("the service refuses new tokens"));
+        }
         let refreshed = self
             .refresher
             .refresh(&grant.id, grant.access_expires_at)
@@ -215,6 +228,7 @@ impl Vault {
                 let grant = grant.ok_or(VaultError::Forbidden)?;
                 let token = self.opened(&grant)?;
                 let token = token.ok_or(VaultError::Unavailable("the issuer gave no token"))?;
+                self.note_use(&grant, now).await;
                 Ok(self.answer(token, &grant, now))
             }
             // What is still good is served, whatever becomes of the grant.
@@ -233,6 +247,19 @@ impl Vault {
                 }
             },
         }
+    }
+
+    /// Whether a token was got not long ago because the service refused another one than `rejected`. It refuses the new one,
+    /// too: that is no matter of the token.
+    fn was_forced(&self, grant: &Grant, rejected: &String, now: Moment) -> bool {
+        let before = self.forced.get(&grant.id);
+        let before = before.filter(|(at, _)| now < at.saturating_add(COOL_DOWN));
+        if let Some((_, token)) = before {
+            return token != *rejected;
+        }
+        self.forced
+            .insert(grant.id.clone(), (now, rejected.clone()));
+        false
     }
 
     /// What is used is refreshed before it ends. That this could not be noted is no matter for who asked.
@@ -333,3 +360,8 @@ pub(super) const fn result(answer: &Result<TokenAnswer, VaultError>) -> &'static
 fn margin(grant: &Grant) -> Duration {
     schedule::MARGIN.min(grant.lifetime() / 5)
 }
+
+/// A service that refuses tokens has another one got once in so long.
+const COOL_DOWN: Duration = Duration::from_mins(1);
+/// Others who ask for other scopes at the same time are waited for so often.
+const TRIES: u32 = 8;

@@ -1,5 +1,9 @@
 //! A workload uses nothing before its user allows it, whatever the issuer asked before.
 
+use globus_auth_core::oauth::globus::requirements::SessionRequirements;
+use globus_auth_tests::globus::config::User;
+use globus_auth_tests::globus::faults::{Endpoint, Fault, FaultOrder};
+
 use super::*;
 
 /// Logs in, and is on the page that asks for consent.
@@ -124,6 +128,38 @@ async fn another_site_cannot_consent_for_a_user() {
     assert_eq!(got(&alice).await.alcf, None);
 }
 
+/// What the workload shows is of the same origin as these pages: its scripts can send everything but a form that a
+/// person sees.
+#[rstest]
+#[case::fetch("cors", "empty")]
+#[case::beacon("no-cors", "empty")]
+#[case::frame("navigate", "iframe")]
+#[tokio::test]
+async fn a_script_of_the_workload_cannot_consent_for_a_user(
+    #[case] mode: &str,
+    #[case] destination: &str,
+) {
+    let stage = setup().start().await;
+    let (alice, _page) = asked(&stage).await;
+    let form = format!("resource_server={OTHER_SERVICE}&scope={OTHER_SCOPE}&decision=allow");
+    for (path, form) in [
+        ("/oauth2/consent", form),
+        ("/oauth2/connections", format!("disconnect={OTHER_SERVICE}")),
+    ] {
+        let answer = alice
+            .post(path, form)
+            .header("content-type", "application/x-www-form-urlencoded")
+            .header("sec-fetch-site", "same-origin")
+            .header("sec-fetch-mode", mode)
+            .header("sec-fetch-dest", destination)
+            .send()
+            .await;
+        assert_eq!(answer.status, StatusCode::FORBIDDEN, "{path}");
+    }
+    assert_eq!(got(&alice).await.alcf, None);
+    assert_eq!(stage.globus().requests().count("revoke"), 0);
+}
+
 async fn post(browser: &Browser, form: String, site: &str) -> Page {
     browser
         .post("/oauth2/consent", form)
@@ -141,4 +177,43 @@ async fn a_login_that_the_rules_refuse_keeps_no_tokens() {
     let page = mallory.log_in_until_callback("/", MALLORY).await;
     assert_eq!(page.status, StatusCode::FORBIDDEN);
     assert_eq!(stage.globus().requests().count("revoke"), 4);
+}
+
+#[tokio::test]
+async fn a_login_that_is_not_what_is_required_keeps_no_tokens() {
+    let required = SessionRequirements {
+        session_required_policies: vec!["policy-1".to_owned()],
+        ..SessionRequirements::default()
+    };
+    let stage = setup()
+        .config(|config| config.provider.session_requirements = required)
+        .globus(|mut globus| {
+            globus.users.retain(|user| user.username != ALICE);
+            globus.user(User {
+                policies: vec!["policy-1".to_owned()],
+                ..User::new(ALICE)
+            })
+        })
+        .start()
+        .await;
+    let unmet = FaultOrder::new(Endpoint::Introspect, Fault::SessionPolicyNotMet);
+    stage.globus().order_fault(unmet);
+    let page = stage.browser().log_in_until_callback("/", ALICE).await;
+    assert_eq!(page.status, StatusCode::FORBIDDEN);
+    assert_eq!(stage.globus().requests().count("revoke"), 4);
+}
+
+/// A second login in the same browser leaves one session, and with it everything ends.
+#[tokio::test]
+async fn the_session_whose_place_another_takes_does_not_keep_tokens() {
+    let stage = setup().start().await;
+    let alice = stage.logged_in(ALICE).await;
+    alice.log_in("/oauth2/start?rd=/&prompt=login", ALICE).await;
+    assert!(got(&alice).await.alcf.is_some());
+    alice.get("/oauth2/sign_out").send().await;
+    eventually("every token to be taken back", async || {
+        let revoked = stage.globus().requests().count("revoke");
+        (revoked >= 4).then_some(())
+    })
+    .await;
 }
