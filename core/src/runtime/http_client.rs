@@ -144,6 +144,12 @@ impl Resolver {
             Some(_) | None => Ok(()),
         }
     }
+
+    /// All of them, if all are permitted: of a name that has others, too, the next connection could go to one.
+    fn permitted(&self, found: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, InternalAddress> {
+        found.iter().try_for_each(|one| self.check(one.ip()))?;
+        Ok(found)
+    }
 }
 
 impl tower_service::Service<Name> for Resolver {
@@ -159,13 +165,9 @@ impl tower_service::Service<Name> for Resolver {
         let resolver = self.clone();
         Box::pin(async move {
             let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let found: Vec<SocketAddr> = found.collect();
-            for address in &found {
-                resolver
-                    .check(address.ip())
-                    .map_err(std::io::Error::other)?;
-            }
-            Ok(found.into_iter())
+            let permitted = resolver.permitted(found.collect());
+            // The connection goes to one of these; nobody is asked for the name again.
+            Ok(permitted.map_err(std::io::Error::other)?.into_iter())
         })
     }
 }
@@ -252,6 +254,7 @@ pub enum SendError {
 #[cfg(test)]
 mod tests {
     use rstest::rstest;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
     use super::*;
@@ -296,6 +299,76 @@ mod tests {
             });
             drop(listener.accept().await.unwrap());
             assert!(!asked.await.unwrap());
+        }
+    }
+
+    #[test]
+    fn one_internal_address_among_others_is_enough() {
+        let egress = Some(Arc::new(Egress::default()));
+        let resolver = Resolver { egress };
+        let of = |addresses: &[&str]| {
+            let sockets = addresses
+                .iter()
+                .map(|one| SocketAddr::new(one.parse().unwrap(), 0));
+            resolver.permitted(sockets.collect()).is_ok()
+        };
+        assert!(of(&["93.184.216.34", "2606:2800::1"]));
+        for internal in ["127.0.0.1", "10.0.0.1", "169.254.169.254", "fd00::1"] {
+            assert!(!of(&["93.184.216.34", internal]), "{internal}");
+            assert!(!of(&[internal, "93.184.216.34"]), "{internal}");
+        }
+    }
+
+    /// Answers one request.
+    async fn answering(answer: String) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = [0; 1024];
+            let _length = stream.read(&mut request).await.unwrap();
+            // Whoever has heard enough hangs up.
+            let _heard = stream.write_all(answer.as_bytes()).await;
+        });
+        format!("http://{address}/")
+    }
+
+    /// Whoever follows one goes where nobody has looked.
+    #[tokio::test]
+    async fn a_redirect_is_an_answer() {
+        let there = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let location = there.local_addr().unwrap();
+        let url = answering(format!(
+            "HTTP/1.1 307 x\r\nLocation: http://{location}/\r\nContent-Length: 0\r\n\r\n"
+        ));
+        let client = HttpClient::guarded(allowed(&["127.0.0.0/8"])).unwrap();
+        let request = Request::get(url.await).body(vec![]).unwrap();
+        let response = client.send(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::TEMPORARY_REDIRECT);
+        let asked = tokio::time::timeout(Duration::from_millis(50), there.accept());
+        assert!(asked.await.is_err());
+    }
+
+    #[rstest]
+    #[case::largest(256 * 1024, true)]
+    #[case::larger(256 * 1024 + 1, false)]
+    #[case::bomb(2 * 1024 * 1024, false)]
+    #[tokio::test]
+    async fn no_more_of_an_answer_is_read_than_it_can_need(
+        #[case] length: usize,
+        #[case] is_read: bool,
+    ) {
+        let body = "x".repeat(length);
+        // Without a length, so that only what comes can tell.
+        let url = answering(format!("HTTP/1.1 200 x\r\nConnection: close\r\n\r\n{body}"));
+        let client = HttpClient::guarded(allowed(&["127.0.0.0/8"])).unwrap();
+        let request = Request::get(url.await).body(vec![]).unwrap();
+        match client.send(request).await {
+            Ok(response) => assert_eq!(response.body().len(), length),
+            Err(error) => assert!(
+                !is_read && matches!(error, SendError::ReadBody(_)),
+                "{error}"
+            ),
         }
     }
 }
