@@ -1,6 +1,6 @@
 //! From a validated vault to the objects that carry it out. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use globus_auth_core::sidecar_config::hash;
 use globus_auth_core::vault_config::{FILE_NAME, VaultConfig};
@@ -30,7 +30,7 @@ pub struct Resources {
     pub reviewer: ClusterRoleBinding,
     /// What it is told.
     pub config: Secret,
-    /// Admits sidecars, and nothing else.
+    /// Admits the namespaces of its consumers; on the admin port, which has counts only, whoever collects metrics.
     pub network_policy: NetworkPolicy,
     /// Where sidecars find it.
     pub service: Service,
@@ -47,6 +47,23 @@ pub enum Workload {
     StatefulSet(Box<StatefulSet>),
     /// Pods that share a database.
     Deployment(Box<Deployment>),
+}
+
+/// Nobody is admitted where there are no consumers: a rule without `from` would admit all.
+fn ingress(config: &VaultConfig) -> Value {
+    let admin = json!({"ports": [{"port": ADMIN_PORT, "protocol": "TCP"}]});
+    let namespaces: BTreeSet<&str> = config
+        .consumers
+        .iter()
+        .map(|consumer| consumer.namespace.as_str())
+        .collect();
+    if namespaces.is_empty() {
+        return json!([admin]);
+    }
+    let named =
+        json!({"key": "kubernetes.io/metadata.name", "operator": "In", "values": namespaces});
+    let from = json!([{"namespaceSelector": {"matchExpressions": [named]}}]);
+    json!([{"from": from, "ports": [{"port": PORT, "protocol": "TCP"}]}, admin])
 }
 
 /// Builds the objects of `vault`.
@@ -81,7 +98,7 @@ pub fn build(
             spec: serde_json::from_value(json!({
                 "podSelector": {"matchLabels": labels},
                 "policyTypes": ["Ingress"],
-                "ingress": [{"ports": [{"port": PORT, "protocol": "TCP"}, {"port": ADMIN_PORT, "protocol": "TCP"}]}],
+                "ingress": ingress(config),
             }))?,
         },
         service: Service {
@@ -298,3 +315,34 @@ const KEYS_FOLDER: &str = "/etc/globus-auth-vault-keys";
 const CERTIFICATE_FOLDER: &str = "/etc/globus-auth-vault-tls";
 const DATABASE_FOLDER: &str = "/etc/globus-auth-vault-database";
 const IDENTITY_FOLDER: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn admitted(consumers: &[&str]) -> Value {
+        let consumers = consumers.iter().map(|namespace| {
+            json!({"namespace": namespace, "serviceAccount": "app", "resourceServers": ["r"]})
+        });
+        let config = json!({
+            "version": 1, "vault": {"namespace": "auth", "name": "tokens"}, "issuers": [],
+            "consumers": consumers.collect::<Vec<_>>(), "logLevel": "info",
+            "refresh": {"keepAliveSeconds": 1, "maxConcurrentPerIssuer": 1},
+        });
+        let config = VaultConfig::parse(config.to_string().as_bytes()).unwrap();
+        ingress(&config)
+    }
+
+    #[test]
+    fn only_namespaces_of_consumers_reach_the_vault() {
+        let rules = admitted(&["ml", "jobs", "ml"]);
+        let selector = &rules[0]["from"][0]["namespaceSelector"]["matchExpressions"][0];
+        assert_eq!(selector["values"], json!(["jobs", "ml"]));
+        assert_eq!(rules[0]["ports"][0]["port"], PORT);
+        assert_eq!(rules[1]["ports"][0]["port"], ADMIN_PORT);
+        // A rule without `from` would be for everybody.
+        let rules = admitted(&[]);
+        assert_eq!(rules.as_array().unwrap().len(), 1);
+        assert_eq!(rules[0]["ports"][0]["port"], ADMIN_PORT);
+    }
+}

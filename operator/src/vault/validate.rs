@@ -113,7 +113,11 @@ fn network(text: &str) -> Result<IpNet, Problem> {
         "169.254.0.0/16",
         "::1/128",
         "fe80::/10",
+        // These stand for addresses of version 4, whichever (RFC 4291 §2.5.5.2, RFC 6052, RFC 8215, RFC 3056).
         "::ffff:0:0/96",
+        "64:ff9b::/96",
+        "64:ff9b:1::/48",
+        "2002::/16",
     ];
     let overlaps = |one: &str| {
         let one: Result<IpNet, _> = one.parse();
@@ -414,6 +418,9 @@ mod tests {
     #[case("::1/128", false)]
     #[case("::ffff:169.254.169.254/128", false)]
     #[case("fe80::/64", false)]
+    #[case("64:ff9b::a9fe:a9fe/128", false)]
+    #[case("64:ff9b:1::/96", false)]
+    #[case("2002:a9fe:a9fe::/48", false)]
     fn networks_of_nodes_are_never_allowed(#[case] network: &str, #[case] is_allowed: bool) {
         let mut vault = vault(&json!([globus("client")]));
         vault.spec.allowed_networks = vec![network.to_owned()];
