@@ -121,6 +121,7 @@ impl World {
         let (refresh, access) = (set.refresh_token.as_ref(), Some(&set.access_token));
         grant.tokens = secrets.seal(&grant, refresh, access).expect("a key");
         grant.due_at = Some(due);
+        grant.consented.clone_from(&grant.scopes);
         grant
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use globus_auth_core::runtime::http_client::HttpClient;
 use globus_auth_core::sidecar_config::{DeliveredToken, GrantType, LogLevel};
 use globus_auth_core::vault_api::{
-    SESSIONS, SessionRequest, SessionResponse, TOKENS, TokenRequest,
+    SESSIONS, SessionRequest, SessionResponse, TOKENS, TokenAnswer, TokenRequest,
 };
 use http::header;
 use secrecy::ExposeSecret;
@@ -59,6 +59,8 @@ pub async fn reads() -> anyhow::Result<String> {
                     .body(body.to_vec())?;
                 let response = http.send(request).await?;
                 anyhow::ensure!(response.status().is_success(), "got {}", response.status());
+                let answer = serde_json::from_slice(response.body())?;
+                anyhow::ensure!(matches!(answer, TokenAnswer::Token(_)), "got no token");
                 asked += 1;
             }
             anyhow::Ok(asked)
@@ -83,6 +85,7 @@ async fn wanted(stage: &Stage, scope: &str) -> anyhow::Result<TokenRequest> {
     let vault = stage.vault();
     let session = vault.log_in(stage.globus(), POD, ALICE, scope).await;
     let session = session.map_err(|status| anyhow::anyhow!("the login got {status}"))?;
+    vault.allow_all(POD, &session).await;
     let session = SessionRequest {
         session: session.into(),
     };
