@@ -625,7 +625,8 @@ fn tokens_in(page: &str) -> BTreeMap<String, String> {
 async fn the_notebook_asks_as_its_user_and_the_job_as_the_client() {
     let namespace = Namespace::new("notebook").await;
     let _volume = Volume::new(&namespace);
-    let scene = Scene::reached_by(&namespace, Provider::Globus, "app=notebook").await;
+    // The job asks twelve times, a second apart.
+    let scene = Scene::begin(&namespace, Provider::Globus, "app=notebook", 4).await;
     let consumers = [
         format!(
             "{{namespace: {}, serviceAccount: notebook, resourceServers: [{INFERENCE}]}}",
@@ -697,4 +698,10 @@ async fn the_notebook_asks_as_its_user_and_the_job_as_the_client() {
     let log = namespace.kubectl(&["logs", "job/nightly", "--container=nightly"]);
     let as_client = format!("You are {CLIENT_ID}");
     assert_eq!(log.matches(&as_client).count(), 12, "{log}");
+    let issued = issued(&scene).await;
+    let of_client = issued
+        .iter()
+        .filter(|one| one.resource_server == INFERENCE && one.username.is_none());
+    let lifetimes = of_client.count();
+    assert!(lifetimes >= 3, "{lifetimes} tokens");
 }

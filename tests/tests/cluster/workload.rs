@@ -55,7 +55,8 @@ impl Scene {
         Self::begin(namespace, kind, labels, TWO_DAYS).await
     }
 
-    async fn begin(
+    /// The same, all of it to choose.
+    pub(crate) async fn begin(
         namespace: &Namespace,
         kind: Provider,
         labels: &str,
