@@ -1,5 +1,5 @@
 //! Who did what: an append-only list, in which each entry has the digest of the one before. Whoever
-//! changes, removes or inserts an entry breaks the chain from there on.
+//! changes, removes or inserts an entry breaks the chain, unless they write all that follows anew.
 
 use serde::{Deserialize, Serialize};
 use sqlx::Row;
