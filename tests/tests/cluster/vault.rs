@@ -350,8 +350,8 @@ async fn a_vault_that_is_deleted_takes_its_tokens_back_first() {
     namespace.kubectl(&["delete", "tokenvault", "tokens", "--timeout=120s"]);
     assert_eq!(
         revocations().await,
-        2,
-        "the refresh token and the access token"
+        3,
+        "the refresh token and the access token, and the refresh token of the login itself"
     );
     eventually("the key to be gone", PATIENCE, async || {
         let keyring = namespace.try_kubectl(&["get", "secret/tokens-tokenvault-keyring"]);

@@ -88,6 +88,19 @@ impl Store {
         rows.iter().map(read).collect()
     }
 
+    /// Lets be due what waits for its first try.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn hasten_revocations(&self, now: Moment) -> Result<(), StoreError> {
+        sqlx::query("UPDATE revocations SET due_at = $1 WHERE attempts = 0 AND due_at > $1")
+            .bind(milliseconds(now))
+            .execute(&self.pool)
+            .await
+            .map_err(StoreError::Query)?;
+        Ok(())
+    }
+
     /// Puts a revocation off. Whether nobody else had done so since it was read.
     ///
     /// # Errors

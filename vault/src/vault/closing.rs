@@ -34,6 +34,9 @@ impl Vault {
     /// # Errors
     /// [`VaultError`]; the rest is left.
     pub async fn take_back_all(&self) -> Result<usize, VaultError> {
+        // Nothing is in use any more.
+        let now = self.refresher.now();
+        self.store().hasten_revocations(now).await?;
         let (mut after, mut taken) = (String::new(), 0);
         loop {
             let grants = self.store().list(&Filter::default(), &after, BATCH).await?;

@@ -355,6 +355,28 @@ async fn a_vault_that_closes_takes_back_everything_once() {
     assert_eq!(world.vault.take_back_all().await.unwrap(), 0);
 }
 
+#[tokio::test]
+async fn a_vault_that_closes_waits_for_nothing_that_may_be_in_use() {
+    let world = World::of("Globus", "hastens").await;
+    let owner = world.consent("alice").await;
+    let set = TokenSet {
+        refresh_token: Some("rt-2".into()),
+        is_bearer: true,
+        ..TokenSet::none(vec![])
+    };
+    let (issuer, now) = (
+        &world.vault.refresher.issuers()[0],
+        world.vault.refresher.now(),
+    );
+    let replaced = world.vault.replace(issuer, &owner, &set, now, |_| {}).await;
+    replaced.unwrap();
+    assert_eq!(world.vault.store().count_revocations().await.unwrap(), 1);
+    world.vault.take_back_all().await.unwrap();
+    world.vault.revoke_due().await.unwrap();
+    assert_eq!(world.vault.store().count_revocations().await.unwrap(), 0);
+    assert!(world.issuer.0.lock().contains(&"rt-alice".to_owned()));
+}
+
 /// The user has gone, and so have the days for which a job could act for them.
 #[tokio::test]
 async fn what_only_a_delegation_kept_is_taken_back_when_it_ends() {
@@ -529,6 +551,9 @@ async fn scopes_that_the_issuer_refuses_do_not_stay() {
     refused.progress.version += 1;
     refused.state = State::NeedsReauthentication;
     refused.reason = Some(Reason::Refused);
+    refused.failing_since = Some(world.vault.refresher.now());
+    refused.tokens.access = None;
+    refused.access_expires_at = Moment::ZERO;
     assert!(
         world
             .vault
@@ -537,6 +562,9 @@ async fn scopes_that_the_issuer_refuses_do_not_stay() {
             .await
             .unwrap()
     );
+    let again = ask(&["bad"]).await.unwrap();
+    let is_refused = matches!(again, TokenAnswer::ReauthenticationRequired { .. });
+    assert!(is_refused, "asked too soon: {again:?}");
     assert!(matches!(ask(&["good"]).await, Ok(TokenAnswer::Token(_))));
     assert_eq!(world.get(&owner).await.unwrap().scopes, ["good"]);
     // Of two that work, neither takes the place of the other.

@@ -113,7 +113,7 @@ impl Vault {
             let present = self.store().find(&owner).await?;
             let has_all = |grant: &Grant| {
                 grant.kind == Kind::ClientCredentials
-                    && matches!(grant.state, State::Active | State::Degraded)
+                    && is_own_to_use(grant, self.refresher.now())
                     && wanted
                         .scopes
                         .iter()
@@ -312,6 +312,18 @@ impl Vault {
     }
 }
 
+/// Whether a grant of our client itself is gone on with. There is no user to ask: one that the issuer refused is begun anew,
+/// once in a while.
+fn is_own_to_use(grant: &Grant, now: Moment) -> bool {
+    match grant.state {
+        State::Active | State::Degraded => true,
+        State::NeedsReauthentication => grant
+            .failing_since
+            .is_some_and(|since| now < since.saturating_add(COOL_DOWN)),
+        State::Revoked => false,
+    }
+}
+
 /// Exactly what the issuer asks for; if it does not say, everything again.
 fn needed(grant: Grant) -> TokenAnswer {
     let mut requirements = grant.requirements;
@@ -361,7 +373,7 @@ fn margin(grant: &Grant) -> Duration {
     schedule::MARGIN.min(grant.lifetime() / 5)
 }
 
-/// A service that refuses tokens has another one got once in so long.
+/// A service that refuses tokens has another one got once in so long, and an issuer that refuses our client itself is asked.
 const COOL_DOWN: Duration = Duration::from_mins(1);
 /// Others who ask for other scopes at the same time are waited for so often.
 const TRIES: u32 = 8;
