@@ -15,12 +15,12 @@ use std::time::Duration;
 
 use globus_auth_core::runtime::key_source::KeySource;
 use globus_auth_core::vault_api::{Connection, ConnectionsResponse};
-use globus_auth_core::vault_config::VaultConfig;
+use globus_auth_core::vault_config::{self, VaultConfig};
 use quick_cache::sync::Cache;
 use secrecy::SecretString;
 
 use crate::caller::Caller;
-use crate::grant::{State, User};
+use crate::grant::{Owner, State, User};
 use crate::metrics::Metrics;
 use crate::progress::Moment;
 use crate::ready::Ready;
@@ -84,6 +84,12 @@ impl Vault {
 
     fn store(&self) -> &Store {
         self.refresher.store()
+    }
+
+    /// The issuer and client of a grant, as the configuration has them.
+    fn configured(&self, owner: &Owner) -> Option<&vault_config::Issuer> {
+        let mut issuers = self.config.issuers.iter();
+        issuers.find(|one| one.issuer.as_str() == owner.issuer && one.client_id == owner.client_id)
     }
 
     /// What the user of a session has connected.

@@ -10,7 +10,6 @@ use globus_auth_core::oauth::id_token::{self, Login};
 use globus_auth_core::random;
 use globus_auth_core::sidecar_config::ProviderKind;
 use globus_auth_core::vault_api::{LoginRequest, LoginResponse, OtherToken};
-use globus_auth_core::vault_config;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::revocations::{self, forget};
@@ -220,11 +219,8 @@ impl Vault {
     /// Whether the refresh token of `present` stays good, although `grant` takes its place, and can be taken back alone.
     /// At Globus each login brings another one. Other issuers would end what came with the new login, too.
     fn is_left_behind(&self, present: &Grant, grant: &Grant) -> bool {
-        let of_issuer = |one: &&vault_config::Issuer| {
-            one.issuer.as_str() == grant.owner.issuer && one.client_id == grant.owner.client_id
-        };
-        let issuer = self.config.issuers.iter().find(of_issuer);
-        issuer.is_some_and(|one| one.kind == ProviderKind::Globus)
+        self.configured(&grant.owner)
+            .is_some_and(|one| one.kind == ProviderKind::Globus)
             && grant.progress.token.is_some()
             && present.progress.token != grant.progress.token
     }

@@ -288,10 +288,7 @@ impl Vault {
         if grant.kind != Kind::AuthorizationCode {
             return None;
         }
-        let mut issuers = self.config.issuers.iter();
-        let issuer = issuers.find(|one| {
-            one.issuer.as_str() == grant.owner.issuer && one.client_id == grant.owner.client_id
-        })?;
+        let issuer = self.configured(&grant.owner)?;
         let session = Duration::from_secs(issuer.session_seconds?);
         let ends_at = grant.authenticated_at.saturating_add(session);
         (now.saturating_add(issuer.warning()?) >= ends_at).then_some(ends_at)
