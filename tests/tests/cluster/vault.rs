@@ -172,25 +172,27 @@ async fn rotate_key(namespace: &Namespace) {
     assert_eq!(status["grants"]["active"], 1, "{status}");
 }
 
-#[tokio::test]
-async fn a_workload_gets_its_users_token_also_after_the_vault_was_replaced() {
-    let namespace = Namespace::new("vault").await;
-    let _volume = Volume::new(&namespace);
-    let scene = Scene::new(&namespace, Provider::Globus).await;
-    namespace.apply(&vault(&namespace));
-    eventually("the vault to be ready", PATIENCE, async || {
-        ready(&namespace)
-    })
-    .await;
+/// Starts a vault, and a workload whose user's token for [`SERVER`] is in a header.
+async fn serve(namespace: &Namespace, scene: &Scene, vault: &str) {
+    namespace.apply(vault);
+    eventually("the vault to be ready", PATIENCE, async || ready(namespace)).await;
     let tokens = format!(
         "  vaultRef: {{name: tokens}}\n  tokens: [{{name: transfer, resourceServer: {SERVER}, scopes: ['{SCOPE}'], header: X-Token-Transfer}}]"
     );
-    namespace.apply(&scene.proxy(&namespace, &format!("{{emails: [{ALICE}]}}"), &tokens));
+    namespace.apply(&scene.proxy(namespace, &format!("{{emails: [{ALICE}]}}"), &tokens));
     namespace.apply(&echo("127.0.0.1"));
     namespace.await_available("app");
     namespace
         .await_condition("app", "VaultConnected", "True", "Found")
         .await;
+}
+
+#[tokio::test]
+async fn a_workload_gets_its_users_token_also_after_the_vault_was_replaced() {
+    let namespace = Namespace::new("vault").await;
+    let _volume = Volume::new(&namespace);
+    let scene = Scene::new(&namespace, Provider::Globus).await;
+    serve(&namespace, &scene, &vault(&namespace)).await;
 
     let browser = Browser::start().await;
     browser.open(&scene.app.url()).await;
@@ -319,20 +321,12 @@ async fn a_vault_that_is_deleted_takes_its_tokens_back_first() {
     let namespace = Namespace::new("vaultrevoke").await;
     let _volume = Volume::new(&namespace);
     let scene = Scene::new(&namespace, Provider::Globus).await;
-    namespace.apply(&format!("{}  deletionPolicy: Revoke\n", vault(&namespace)));
-    eventually("the vault to be ready", PATIENCE, async || {
-        ready(&namespace)
-    })
+    serve(
+        &namespace,
+        &scene,
+        &format!("{}  deletionPolicy: Revoke\n", vault(&namespace)),
+    )
     .await;
-    let tokens = format!(
-        "  vaultRef: {{name: tokens}}\n  tokens: [{{name: transfer, resourceServer: {SERVER}, scopes: ['{SCOPE}'], header: X-Token-Transfer}}]"
-    );
-    namespace.apply(&scene.proxy(&namespace, &format!("{{emails: [{ALICE}]}}"), &tokens));
-    namespace.apply(&echo("127.0.0.1"));
-    namespace.await_available("app");
-    namespace
-        .await_condition("app", "VaultConnected", "True", "Found")
-        .await;
     let browser = Browser::start().await;
     browser.open(&scene.app.url()).await;
     browser.press(ALICE).await;
@@ -389,20 +383,7 @@ async fn tokens_stay_fresh_while_the_operator_is_down() {
     let namespace = Namespace::alone("vaultalone").await;
     let _volume = Volume::new(&namespace);
     let scene = Scene::with_lifetime(&namespace, 10).await;
-    namespace.apply(&vault(&namespace));
-    eventually("the vault to be ready", PATIENCE, async || {
-        ready(&namespace)
-    })
-    .await;
-    let tokens = format!(
-        "  vaultRef: {{name: tokens}}\n  tokens: [{{name: transfer, resourceServer: {SERVER}, scopes: ['{SCOPE}'], header: X-Token-Transfer}}]"
-    );
-    namespace.apply(&scene.proxy(&namespace, &format!("{{emails: [{ALICE}]}}"), &tokens));
-    namespace.apply(&echo("127.0.0.1"));
-    namespace.await_available("app");
-    namespace
-        .await_condition("app", "VaultConnected", "True", "Found")
-        .await;
+    serve(&namespace, &scene, &vault(&namespace)).await;
     let browser = Browser::start().await;
     browser.open(&scene.app.url()).await;
     browser.press(ALICE).await;
